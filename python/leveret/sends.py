@@ -1,0 +1,140 @@
+"""Jobs that are sent one by one: where each went, and how an event loop waits for it."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from leveret.job import Job
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from leveret._core import Client, LineWriter
+    from leveret.app import App
+    from leveret.results import Outcomes
+    from leveret.tasks import Settings
+
+__all__ = ["Sends"]
+
+
+class Sends:
+    """What an app sends one by one. Thread-safe.
+
+    Jobs that are sent at the same time share messages. What comes back for a message comes once, so their `Job`s share
+    one record of it, which is kept here until each of them has its own `Job`.
+    """
+
+    def __init__(self) -> None:
+        """Make an empty record."""
+        self._lock = threading.Lock()
+        self.shared: dict[str, tuple[Outcomes, int]] = {}
+        """By message id: the record, and how many of its jobs have their `Job` already."""
+        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopSends] = weakref.WeakKeyDictionary()
+
+    def job(  # noqa: PLR0913, PLR0917 - what a send knows
+        self,
+        app: App,
+        client: Client,
+        task: str,
+        settings: Settings,
+        returns: Any,
+        message: str,
+        line: int,
+        jobs: int,
+    ) -> Job[Any]:
+        """Return the `Job` of line `line`, from 1, of a message of `jobs`. Once for each."""
+        if jobs == 1 or not settings.want_results:
+            return Job(app.outcomes(client, task, settings, returns, [(message, jobs)]), 0, line)
+        with self._lock:
+            known = self.shared.get(message)
+            outcomes, told = known or (app.outcomes(client, task, settings, returns, [(message, jobs)]), 0)
+            if told + 1 == jobs:
+                self.shared.pop(message, None)
+            else:
+                self.shared[message] = (outcomes, told + 1)
+        return Job(outcomes, 0, line)
+
+    async def send(  # noqa: PLR0913, PLR0917 - as `job`
+        self,
+        app: App,
+        writer: LineWriter,
+        task: str,
+        settings: Settings,
+        returns: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Job[Any]:
+        """Send one job from an event loop; return its `Job` once it is durable. Raises as `Sender.send`."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        sends = self._loops.get(loop)
+        if sends is None:
+            sends = self._loops[loop] = _LoopSends(loop)
+        client = app.connected
+        if client is None or sends.connecting:
+            client = await sends.connect(app)
+        future: asyncio.Future[Job[Any]] = loop.create_future()
+
+        used = client
+
+        def sent(message: str, line: int, jobs: int, error: Exception | None) -> None:
+            if error is not None:
+                if not future.done():
+                    future.set_exception(error)
+                return
+            # Also for one who waits no longer: those who share its message count on it.
+            job = self.job(app, used, task, settings, returns, message, line, jobs)
+            if not future.done():
+                future.set_result(job)
+
+        ticket = sends.expect(sent)
+        try:
+            client.send_soon(
+                writer, args, kwargs, settings.queue, settings.delay_ms, settings.want_results, sends.queue, ticket
+            )
+        except BaseException:
+            sends.expected.pop(ticket)
+            raise
+        return await future
+
+
+class _LoopSends:
+    """What one event loop has sent and waits for. Of that loop's thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        import asyncio
+
+        from leveret import _core
+
+        self.queue = _core.SentQueue()
+        self.expected: dict[int, Any] = {}
+        self.connecting = 0
+        """How many wait for the connection."""
+        self._connect = asyncio.Lock()
+        self._last = 0
+        loop.add_reader(self.queue.fileno(), self._take)
+
+    async def connect(self, app: App) -> Client:
+        """Return the connection, opened without blocking the loop; who asked first goes on first."""
+        import asyncio
+
+        self.connecting += 1
+        try:
+            async with self._connect:  # fair
+                client = app.connected
+                return await asyncio.to_thread(app.client) if client is None else client
+        finally:
+            self.connecting -= 1
+
+    def expect(self, then: Any) -> int:
+        """Have `then` called for the ticket that is returned."""
+        self._last += 1
+        self.expected[self._last] = then
+        return self._last
+
+    def _take(self) -> None:
+        for ticket, message, line, jobs, error in self.queue.take():
+            self.expected.pop(ticket)(message, line, jobs, error)

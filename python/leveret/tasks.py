@@ -1,0 +1,450 @@
+"""Tasks: functions that workers can run, and what sends jobs of them."""
+
+from __future__ import annotations
+
+import functools
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Generic,
+    NamedTuple,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    TypeVarTuple,
+    cast,
+    overload,
+)
+
+from leveret._time import milliseconds, seconds
+from leveret.errors import SendManyError, Unsupported
+from leveret.job import Job, Jobs, warn_in_loop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable
+    from datetime import timedelta
+    from typing import TypeAlias
+
+    from leveret._core import LineWriter
+    from leveret.app import App
+    from leveret.signature import Compiled
+
+    Backoff: TypeAlias = float | timedelta | tuple[float | timedelta, float | timedelta] | Callable[[int], float]
+    _Exceptions: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
+
+__all__ = ["NO_POLICY", "Args", "NativeTask", "Policy", "Sender", "Settings", "Task"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+C = TypeVar("C", covariant=True)  # noqa: PLC0105 - the name says what it is elsewhere
+Ts = TypeVarTuple("Ts")
+
+_MOST_RETRIES = 1_000_000
+
+
+class Settings(NamedTuple):
+    """How jobs are sent."""
+
+    queue: str
+    max_retries: int | None = None
+    delay_ms: int = 0
+    deadline_ms: int | None = None
+    expires_ms: int | None = None
+    want_results: bool = True
+
+    def changed(  # noqa: PLR0913 - all that `options` takes
+        self,
+        *,
+        queue: str | None = None,
+        max_retries: int | None = None,
+        delay: float | timedelta | None = None,
+        deadline: float | timedelta | None = None,
+        expires: float | timedelta | None = None,
+        ignore_result: bool | None = None,
+    ) -> Settings:
+        """Return these settings with what is not None changed. Raises TypeError or ValueError for nonsense."""
+        new = self
+        if queue is not None:
+            from leveret import _core
+
+            _core.check_queue_name(queue)
+            new = new._replace(queue=queue)
+        if max_retries is not None:
+            if type(max_retries) is not int:
+                raise TypeError(f"max_retries must be an int, not {type(max_retries).__name__}")
+            if not 0 <= max_retries <= _MOST_RETRIES:
+                raise ValueError(f"max_retries must be from 0 to {_MOST_RETRIES}, not {max_retries}")
+            new = new._replace(max_retries=max_retries)
+        if delay is not None:
+            new = new._replace(delay_ms=milliseconds(delay, "delay"))
+        if deadline is not None:
+            new = new._replace(deadline_ms=_positive(deadline, "deadline"))
+        if expires is not None:
+            new = new._replace(expires_ms=_positive(expires, "expires"))
+        if ignore_result is not None:
+            new = new._replace(want_results=not ignore_result)
+        return new
+
+
+def _positive(value: float | timedelta, name: str) -> int:
+    """Return a duration in milliseconds. Raises ValueError for none at all."""
+    number = milliseconds(value, name)
+    if number == 0:
+        raise ValueError(f"{name} must be more than 0 seconds")
+    return number
+
+
+class Policy(NamedTuple):
+    """How workers run a Python task."""
+
+    backoff: tuple[float, float] | Callable[[int], float] | None = None
+    """(base, cap) in seconds, or what gives the seconds for a retry count; None: the worker's."""
+    retry_on: tuple[type[BaseException], ...] | None = None
+    reject_on: tuple[type[BaseException], ...] = ()
+    soft_limit_ms: int | None = None
+    hard_limit_ms: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        backoff: Backoff | None = None,
+        retry_on: _Exceptions | None = None,
+        reject_on: _Exceptions | None = None,
+        soft_limit: float | timedelta | None = None,
+        hard_limit: float | timedelta | None = None,
+    ) -> Policy:
+        """Return the policy of these settings. Raises TypeError or ValueError for nonsense."""
+        soft = None if soft_limit is None else _positive(soft_limit, "soft_limit")
+        hard = None if hard_limit is None else _positive(hard_limit, "hard_limit")
+        if soft is not None and hard is not None and soft >= hard:
+            raise ValueError(
+                f"soft_limit must be shorter than hard_limit: {soft / 1000:g} s leave no time before {hard / 1000:g} s"
+            )
+        return cls(
+            _backoff(backoff),
+            None if retry_on is None else _exceptions(retry_on, "retry_on"),
+            () if reject_on is None else _exceptions(reject_on, "reject_on"),
+            soft,
+            hard,
+        )
+
+
+NO_POLICY = Policy()
+
+_LONGEST_BACKOFF = 300.0
+"""The default cap, in seconds: the workers' own."""
+
+
+def _backoff(given: Any) -> tuple[float, float] | Callable[[int], float] | None:
+    """Return (base, cap) in seconds, or the callable."""
+    if given is None:
+        return None
+    if callable(given):
+        return cast("Callable[[int], float]", given)
+    pair: tuple[Any, ...] = given if issubclass(type(given), tuple) else (given, _LONGEST_BACKOFF)
+    if len(pair) != 2:  # noqa: PLR2004 - a pair
+        raise ValueError(f"backoff must be a duration or a pair of them, the first and the longest, not {given!r}")
+    found = seconds(pair[0], "backoff"), seconds(pair[1], "the longest backoff")
+    if found[0] == 0:
+        raise ValueError("backoff must be more than 0 seconds")
+    return found[0], max(found)
+
+
+def _exceptions(given: Any, name: str) -> tuple[type[BaseException], ...]:
+    """Return classes of exceptions, as `except` takes them."""
+    classes: tuple[Any, ...] = given if issubclass(type(given), tuple) else (given,)
+    for each in classes:
+        if not isinstance(each, type) or not issubclass(each, BaseException):
+            raise TypeError(f"{name} must be a class of exceptions or a tuple of them, not {each!r}")
+    return classes
+
+
+class Args(Generic[P]):
+    """The arguments of one job for `send_many`, made by `task.args(…)`, checked by type checkers like a call."""
+
+    __slots__ = ("keywords", "positional")
+
+    def __init__(self, positional: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        """Made by `task.args`; not by hand."""
+        self.positional = positional
+        self.keywords = keywords
+
+
+class _Positional(Protocol[*Ts, C]):
+    def _fn(self, *args: *Ts) -> C: ...
+
+
+class Sender(Generic[P, C]):
+    """Sends jobs of one task, with the settings that `options` gave it. Immutable; any thread may use it."""
+
+    native: ClassVar[bool] = False
+    """Whether C++ workers run it. For this package's own use."""
+
+    def __init__(
+        self, owner: App | Sender[P, C] | None, function: Callable[P, C], name: str, settings: Settings
+    ) -> None:
+        """Made by `app.task`, `app.native` and `options`; not by hand."""
+        self._owner = owner
+        self._compiled: Compiled | None = None
+        self._writer: LineWriter | None = None
+        self.function = function
+        """The decorated function. For this package's own use."""
+        self.settings = settings
+        """How jobs are sent. For this package's own use."""
+        self.name = name
+        """The task's name, as it stands in its jobs."""
+
+    @property
+    def app(self) -> App | None:
+        """The app that it is sent by; None for a task of `leveret.task` that no app includes yet."""
+        owner = self._owner
+        return owner.app if isinstance(owner, Sender) else owner
+
+    def _sending_app(self) -> App:
+        """Return the app. Raises Unsupported if there is none."""
+        app = self.app
+        if app is None:
+            from leveret.app import load_all
+
+            load_all()
+            app = self.app
+        if app is None:
+            raise Unsupported(
+                f'cannot send "{self.name}": no app includes it; write App(include=["{self.function.__module__}"])'
+            )
+        return app
+
+    def _fn(self, *args: P.args, **kwargs: P.kwargs) -> C:
+        """Run the function; type checkers read the task's own signature here."""
+        return self.function(*args, **kwargs)
+
+    @property
+    def queue(self) -> str:
+        """The queue that jobs are sent to."""
+        return self.settings.queue
+
+    def args(self, *args: P.args, **kwargs: P.kwargs) -> Args[P]:
+        """Return the arguments of one job for `send_many`, for jobs that leave out defaults or name arguments."""
+        return Args(args, kwargs)
+
+    def options(  # noqa: PLR0913 - each is named at the call
+        self,
+        *,
+        queue: str | None = None,
+        max_retries: int | None = None,
+        delay: float | timedelta | None = None,
+        deadline: float | timedelta | None = None,
+        expires: float | timedelta | None = None,
+        ignore_result: bool | None = None,
+    ) -> Sender[P, C]:
+        """Return a sender with other settings; None leaves one as it is.
+
+        Args:
+            queue: The queue to send to.
+            max_retries: How often a failed job is run again; the worker's default is 3.
+            delay: Seconds, or a timedelta, before which no worker gets the jobs. On RabbitMQ delays are rounded up to
+                250 ms.
+            deadline: Seconds, or a timedelta, within which an attempt should end; the handler sees it.
+            expires: Seconds, or a timedelta, from sending after which no worker starts a job any more: `result()` of
+                one that waited too long raises `JobExpired`.
+            ignore_result: Have no results stored: `result()` of these jobs raises `Unsupported`. Cheaper.
+
+        Raises:
+            TypeError: For a value of the wrong type.
+            ValueError: For a value that makes no sense, such as a negative delay.
+        """
+        settings = self.settings.changed(
+            queue=queue,
+            max_retries=max_retries,
+            delay=delay,
+            deadline=deadline,
+            expires=expires,
+            ignore_result=ignore_result,
+        )
+        sender: Sender[P, C]
+        if self.native:
+            sender = _NativeSender(self, self.function, self.name, settings)
+        else:
+            sender = Sender(self, self.function, self.name, settings)
+        sender._compiled = self._compiled
+        return sender
+
+    @overload
+    def send(self: Sender[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
+    @overload
+    def send(self: Sender[P, R], *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
+    def send(self, *args: Any, **kwargs: Any) -> Any:
+        """Send one job: durable when this returns. Blocks for the broker's answer; the GIL is free meanwhile.
+
+        Inside a running event loop it warns, once: the loop stands still meanwhile. `await send_async(…)` there.
+
+        Raises:
+            TypeError: If the arguments do not fit the signature, or have no form in JSON. Nothing was sent.
+            ValueError: If a value can't be sent exactly (NaN, too large an integer, broken text). Nothing was sent.
+            BrokerUnavailable: No broker. PublishRefused: it answered no. PublishUnknown: no answer in 30 s.
+            Closed: If the app was closed.
+        """
+        warn_in_loop("send_async")
+        app = self._sending_app()
+        writer, compiled = self._ready()
+        settings = self.settings
+        client = app.client()
+        sent = client.send(writer, args, kwargs, settings.queue, settings.delay_ms, settings.want_results)
+        return app.sends.job(app, client, self.name, settings, compiled.returns, *sent)
+
+    @overload
+    async def send_async(self: Sender[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
+    @overload
+    async def send_async(self: Sender[P, R], *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
+    async def send_async(self, *args: Any, **kwargs: Any) -> Any:
+        """Send one job, as `send`, without blocking the event loop. Cancelling it takes no job back that is on its way.
+
+        Jobs that coroutines send at the same time share messages: thousands may wait, and cost little more than one.
+        """
+        app = self._sending_app()
+        writer, compiled = self._ready()
+        return await app.sends.send(app, writer, self.name, self.settings, compiled.returns, args, kwargs)
+
+    @overload
+    def send_many(self: Sender[P, Coroutine[Any, Any, R]], jobs: Iterable[Args[P]], /) -> Jobs[R]: ...
+    @overload
+    def send_many(self: Sender[P, R], jobs: Iterable[Args[P]], /) -> Jobs[R]: ...
+    @overload
+    def send_many(self: _Positional[*Ts, Coroutine[Any, Any, R]], jobs: Iterable[tuple[*Ts]], /) -> Jobs[R]: ...
+    @overload
+    def send_many(self: _Positional[*Ts, R], jobs: Iterable[tuple[*Ts]], /) -> Jobs[R]: ...
+    def send_many(self, jobs: Any, /) -> Any:
+        """Send many jobs, packed into large messages: all are durable when this returns.
+
+        Args:
+            jobs: Any iterable of tuples of arguments, or of what `args(…)` makes. It is read once, as jobs are sent, in
+                bounded memory.
+
+        Raises:
+            SendManyError: If one could not be sent, or the iterable raised: all jobs before `index` are durable,
+                nothing after it was sent. `__cause__` is the reason, as `send` would raise it.
+            TypeError: If `jobs` is no iterable.
+            Closed: If the app was closed.
+        """
+        warn_in_loop("send_many_async")
+        app = self._sending_app()
+        writer, compiled = self._ready()
+        settings = self.settings
+        client = app.client()
+        accepted, failed, raised = client.send_many(
+            writer, jobs, Args, settings.queue, settings.delay_ms, settings.want_results
+        )
+        sent: Jobs[Any] = Jobs(app.outcomes(client, self.name, settings, compiled.returns, accepted))
+        if failed is None and raised is None:
+            return sent
+        if failed is None and raised is not None and not isinstance(raised, Exception):
+            raise raised  # Ctrl-C and the like
+        cause = failed or raised
+        index = len(sent)
+        raise SendManyError(
+            f'cannot send job {index} of "{self.name}" (counted from 0): {cause}; the {index} before it are durable, '
+            "nothing after it was sent",
+            index,
+            sent,
+        ) from cause
+
+    @overload
+    async def send_many_async(self: Sender[P, Coroutine[Any, Any, R]], jobs: Iterable[Args[P]], /) -> Jobs[R]: ...
+    @overload
+    async def send_many_async(self: Sender[P, R], jobs: Iterable[Args[P]], /) -> Jobs[R]: ...
+    @overload
+    async def send_many_async(
+        self: _Positional[*Ts, Coroutine[Any, Any, R]], jobs: Iterable[tuple[*Ts]], /
+    ) -> Jobs[R]: ...
+    @overload
+    async def send_many_async(self: _Positional[*Ts, R], jobs: Iterable[tuple[*Ts]], /) -> Jobs[R]: ...
+    async def send_many_async(self, jobs: Any, /) -> Any:
+        """Send many jobs, as `send_many`, without blocking the event loop. `jobs` is read in another thread."""
+        import asyncio
+
+        return await asyncio.to_thread(self.send_many, jobs)
+
+    def compiled(self) -> Compiled:
+        """Return the compiled signature. For this package's own use."""
+        return self._ready()[1]
+
+    def _ready(self) -> tuple[LineWriter, Compiled]:
+        """Compile the signature at the first send: annotations may name what is defined after the task."""
+        writer, compiled = self._writer, self._compiled
+        if writer is None or compiled is None:
+            from leveret import _core
+            from leveret.signature import compile_signature
+
+            compiled = compiled or compile_signature(self.function, self.name, native=self.native)
+            settings = self.settings
+            writer = _core.LineWriter(compiled.native, settings.max_retries, settings.deadline_ms, settings.expires_ms)
+            self._compiled = compiled
+            self._writer = writer
+        return writer, compiled
+
+    def __repr__(self) -> str:
+        """Return the task's name and queue."""
+        return f"<{type(self).__name__} {self.name} on {self.queue}>"
+
+
+class _NativeSender(Sender[P, C]):
+    """Sends jobs of a native task with settings of their own."""
+
+    native = True
+
+
+class _Declared(Sender[P, C]):
+    """A task as it was declared."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - what a declaration says
+        self,
+        app: App | None,
+        function: Callable[P, C],
+        name: str,
+        settings: Settings,
+        place: str,
+        policy: Policy = NO_POLICY,
+    ) -> None:
+        """Made by `app.task` and `app.native`; not by hand."""
+        wrapper: Any = self  # NativeTask is no callable to type checkers
+        functools.update_wrapper(wrapper, function)
+        super().__init__(app, function, name, settings)
+        self.place = place
+        """File and line of the declaration. For this package's own use."""
+        self.policy = policy
+        """How workers run it. For this package's own use."""
+
+    def bind(self, app: App) -> None:
+        """Give a task of `leveret.task` its app. For this package's own use.
+
+        Raises:
+            ValueError: If it has another one.
+        """
+        if self.app is not None and self.app is not app:
+            raise ValueError(
+                f'cannot include "{self.name}" ({self.place}) in {app!r}: {self.app!r} includes it already; '
+                "a task is sent by one app: make one app, and import that"
+            )
+        self._owner = app
+
+
+class NativeTask(_Declared[P, C]):
+    """A task that a C++ worker runs; the decorated function is its signature alone."""
+
+    native = True
+
+    if not TYPE_CHECKING:
+        # To type checkers the call is an error; without them it should say what to do.
+        def __call__(self, *_args: object, **_kwargs: object) -> None:
+            """Refuse: the code is in C++."""
+            raise TypeError(f'cannot call "{self.name}" here: its code is in C++; send it: {self.name}.send(...)')
+
+
+class Task(_Declared[P, C]):
+    """A task that is a Python function; called, it runs here and now."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C:
+        """Run the function in this process, as if it were no task."""
+        return self.function(*args, **kwargs)

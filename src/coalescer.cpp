@@ -1,0 +1,151 @@
+#include "coalescer.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace leveret::core {
+namespace {
+
+// What is held is held for senders that were just woken: no longer than waking them can take.
+constexpr std::chrono::milliseconds kLongestHold{2};
+
+}  // namespace
+
+coalescer::coalescer(loop& l, std::size_t batch_bytes, std::chrono::microseconds linger, publisher to)
+    : loop_(l), batch_bytes_(batch_bytes), linger_(linger), to_(std::move(to)) {}
+
+bool coalescer::send(const envelope& e, std::string_view group, std::string_view line, on_sent then) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (closed_) return false;
+  const bool alone = e.due != 0 || e.priority != 0;
+  std::string key = e.queue;
+  key += e.want_results ? '\x01' : '\x02';
+  key += group;
+  if (alone) key += '\x01' + std::to_string(++alone_);
+  const lanes::iterator at = lanes_.try_emplace(std::move(key)).first;
+  lane& l = at->second;
+  if (l.jobs == 0) l.to = e;
+  add(l, line, std::move(then));
+  if (l.holding && l.jobs >= l.enough) {
+    publish_waiting(at);
+  } else if (has_full(l)) {
+    publish_waiting(at, l.on_their_way == 0 && !l.holding);
+  } else if (!l.holding && l.on_their_way == 0) {
+    if (linger_.count() > 0 && !alone) {
+      hold(at, linger_, SIZE_MAX);
+    } else {
+      publish_waiting(at);
+    }
+  }
+  return true;
+}
+
+void coalescer::add(lane& l, std::string_view line, on_sent then) {
+  if (l.waiting.empty() || l.waiting.back().lines.size() + line.size() > batch_bytes_) {
+    l.waiting.emplace_back().since = loop_.now();
+  }
+  l.waiting.back().lines += line;
+  l.waiting.back().senders.push_back(std::move(then));
+  ++l.jobs;
+}
+
+bool coalescer::has_full(const lane& l) const noexcept {
+  return l.waiting.size() > 1 || (!l.waiting.empty() && l.waiting.front().lines.size() >= batch_bytes_);
+}
+
+void coalescer::publish_waiting(lanes::iterator at, bool all) {
+  lane& l = at->second;
+  l.holding = false;
+  if (l.preparing || l.jobs == 0) return;
+  if (to_.prepare(l.to, [this, key = at->first](const maybe_failure& why) { prepared(key, why); })) {
+    publish_prepared(at, all);
+  } else {
+    l.preparing = true;
+    ++l.on_their_way;  // what comes meanwhile waits
+  }
+}
+
+void coalescer::publish_prepared(lanes::iterator at, bool all) {
+  lane& l = at->second;
+  l.since = loop_.now();
+  while (all ? l.jobs > 0 : has_full(l)) {
+    const auto sent = std::make_shared<batch>(std::move(l.waiting.front()));
+    l.waiting.pop_front();
+    l.jobs -= sent->senders.size();
+    ++l.on_their_way;
+    to_.publish(l.to, sent->lines, static_cast<std::uint32_t>(sent->senders.size()), sent->since,
+                [this, key = at->first, sent](const published& message, const publish_outcome& outcome) {
+                  answered(key, *sent, message, outcome);
+                });
+  }
+}
+
+void coalescer::hold(lanes::iterator at, loop::clock::duration time, std::size_t enough) {
+  lane& l = at->second;
+  l.holding = true;
+  l.enough = enough;
+  l.hold_number = ++holds_;
+  loop_.after(time, [this, key = at->first, number = l.hold_number] {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto found = lanes_.find(key);
+    if (found == lanes_.end() || !found->second.holding || found->second.hold_number != number) return;
+    publish_waiting(found);
+    if (found->second.on_their_way == 0) lanes_.erase(found);
+  });
+}
+
+void coalescer::prepared(const std::string& key, const maybe_failure& why) {
+  std::deque<batch> failed;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto at = lanes_.find(key);
+    lane& l = at->second;
+    l.preparing = false;
+    --l.on_their_way;
+    if (!why) {
+      publish_prepared(at, true);
+      return;
+    }
+    failed = std::exchange(l.waiting, {});
+    l.jobs = 0;
+    if (l.on_their_way == 0) lanes_.erase(at);
+  }
+  const publish_outcome outcome{publish_status::unknown, *why};
+  for (const batch& each : failed) {
+    for (const on_sent& then : each.senders) then({}, 0, outcome);
+  }
+}
+
+void coalescer::answered(const std::string& key, const batch& sent, const published& message,
+                         const publish_outcome& outcome) {
+  const loop::clock::time_point now = loop_.now();
+  std::size_t waited = 0;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    waited = lanes_.find(key)->second.jobs;
+  }
+  // The lane counts as busy meanwhile: who sends again at once waits for the others.
+  std::uint32_t line = 0;
+  for (const on_sent& then : sent.senders) then(message, ++line, outcome);
+
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const auto at = lanes_.find(key);
+  lane& l = at->second;
+  if (--l.on_their_way > 0) return;
+  const std::size_t enough = waited + sent.senders.size();
+  if (!closed_ && enough > 1 && l.jobs < enough) {
+    hold(at, std::min<loop::clock::duration>((now - l.since) / 2, kLongestHold), enough);
+  } else if (l.jobs > 0) {
+    publish_waiting(at);
+  } else {
+    lanes_.erase(at);
+  }
+}
+
+void coalescer::close() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  closed_ = true;
+  for (auto at = lanes_.begin(); at != lanes_.end(); ++at) publish_waiting(at);
+}
+
+}  // namespace leveret::core

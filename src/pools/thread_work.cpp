@@ -1,0 +1,200 @@
+#include "thread_work.hpp"
+
+#include <algorithm>
+#include <iterator>
+#include <thread>
+#include <utility>
+
+namespace leveret::core {
+
+thread_work::thread_work(delivery d, std::uint32_t threads, loop& l, ended on_ended)
+    : work(std::move(d)),
+      loop_(l),
+      on_ended_(std::move(on_ended)),
+      threads_(threads),
+      slots_(std::make_unique<slot[]>(threads)) {
+  for (std::uint32_t t = 0; t < threads_; ++t) slots_[t].results = result_collector(what().msg.reply);
+  parked_.results = result_collector(what().msg.reply);
+  unfinished_.store(lines(), std::memory_order_relaxed);
+}
+
+bool thread_work::take(std::uint32_t thread, std::uint32_t& line) noexcept {
+  slot& s = slots_[thread];
+  // Said before the claim: a loop that moves the cursor afterwards is certain to see it (abandon_running waits for it).
+  s.running.store(kClaiming, std::memory_order_relaxed);
+  line = cursor_.fetch_add(1, std::memory_order_acq_rel);
+  if (line >= lines()) {
+    s.running.store(kIdle, std::memory_order_release);
+    return false;
+  }
+  s.running.store(line, std::memory_order_release);
+  return true;
+}
+
+bool thread_work::end_line(slot& s) noexcept {
+  if (s.running.exchange(kIdle, std::memory_order_acq_rel) == kIdle) return false;
+  ++s.ended;
+  return true;
+}
+
+bool thread_work::succeeded(std::uint32_t thread) noexcept {
+  slot& s = slots_[thread];
+  if (!end_line(s)) return false;
+  s.succeeded.store(s.succeeded.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  return true;
+}
+
+bool thread_work::succeeded(std::uint32_t thread, std::string_view result_id, std::uint32_t result_line,
+                            std::string_view json) {
+  slot& s = slots_[thread];
+  const std::lock_guard<std::mutex> lock(s.mutex);
+  if (!succeeded(thread)) return false;
+  s.results.add(result_id, result_line, json);
+  return true;
+}
+
+bool thread_work::failed(std::uint32_t thread, failed_line failure, std::string_view result_id,
+                         std::uint32_t result_line, std::string_view dead_reason, std::uint32_t attempts) {
+  slot& s = slots_[thread];
+  const std::lock_guard<std::mutex> lock(s.mutex);
+  if (!end_line(s)) return false;
+  record(s.results, s.failures, std::move(failure), result_id, result_line, dead_reason, attempts);
+  return true;
+}
+
+void thread_work::record(result_collector& results, std::vector<failed_line>& failures, failed_line failure,
+                         std::string_view result_id, std::uint32_t result_line, std::string_view dead_reason,
+                         std::uint32_t attempts) const {
+  if (failure.fate == line_fate::dead && wants_results()) {
+    results.add_dead(result_id, result_line, dead_reason, failure.error, attempts);
+  }
+  if (failure.fate == line_fate::expired && wants_results()) results.add_expired(result_id, result_line);
+  if (failure.fate == line_fate::cancelled && wants_results()) results.add_cancelled(result_id, result_line);
+  failures.push_back(std::move(failure));
+}
+
+std::uint32_t thread_work::park(std::uint32_t thread) {
+  slot& s = slots_[thread];
+  const std::lock_guard<std::mutex> parking_lock(parked_.mutex);
+  const std::uint32_t line = s.running.exchange(kIdle, std::memory_order_acq_rel);
+  // Abandoned in this moment: it is not parked, and whatever it ends as is dropped.
+  if (line != kIdle) parked_.lines.insert(line);
+  return line;
+}
+
+bool thread_work::parked_succeeded(std::uint32_t line, const std::string_view* result_id, std::uint32_t result_line,
+                                   std::string_view json) {
+  {
+    const std::lock_guard<std::mutex> lock(parked_.mutex);
+    if (parked_.lines.erase(line) == 0) return false;
+    ++parked_.succeeded;
+    if (result_id != nullptr) parked_.results.add(*result_id, result_line, json);
+  }
+  subtract(1);
+  return true;
+}
+
+bool thread_work::parked_failed(std::uint32_t line, failed_line failure, std::string_view result_id,
+                                std::uint32_t result_line, std::string_view dead_reason, std::uint32_t attempts) {
+  {
+    const std::lock_guard<std::mutex> lock(parked_.mutex);
+    if (parked_.lines.erase(line) == 0) return false;
+    record(parked_.results, parked_.failures, std::move(failure), result_id, result_line, dead_reason, attempts);
+  }
+  subtract(1);
+  return true;
+}
+
+void thread_work::leave(std::uint32_t thread) { subtract(std::exchange(slots_[thread].ended, 0u)); }
+
+void thread_work::subtract(std::uint32_t lines) {
+  if (lines == 0) return;
+  if (unfinished_.fetch_sub(lines, std::memory_order_acq_rel) == lines) finish();
+}
+
+void thread_work::finish() {
+  if (finished_.exchange(true, std::memory_order_acq_rel)) return;
+  loop_.post([self = shared_from_this()] { self->on_ended_(self); });
+}
+
+void thread_work::stop_starting() {
+  const std::uint32_t from = cursor_.exchange(lines(), std::memory_order_acq_rel);
+  if (from >= lines()) return;
+  for (std::uint32_t i = from; i < lines(); ++i) unstarted_.push_back(i);
+  subtract(lines() - from);
+}
+
+void thread_work::abandon_running() {
+  stop_starting();
+  for (std::uint32_t t = 0; t < threads_; ++t) {
+    slot& s = slots_[t];
+    for (;;) {
+      // A claim is a few instructions from a line or from nothing; the cursor has moved, so no new line follows.
+      while (s.running.load(std::memory_order_acquire) == kClaiming) std::this_thread::yield();
+      const std::lock_guard<std::mutex> lock(s.mutex);
+      std::uint32_t line = s.running.load(std::memory_order_acquire);
+      if (line == kIdle) break;
+      if (line == kClaiming || !s.running.compare_exchange_strong(line, kIdle, std::memory_order_acq_rel)) continue;
+      unstarted_.push_back(line);
+      break;
+    }
+  }
+  {
+    // After the threads: a line on its way from one of them to the parked ones is seen in one place at least.
+    const std::lock_guard<std::mutex> lock(parked_.mutex);
+    unstarted_.insert(unstarted_.end(), parked_.lines.begin(), parked_.lines.end());
+    parked_.lines.clear();
+  }
+  std::sort(unstarted_.begin(), unstarted_.end());
+  finish();
+}
+
+std::vector<result_chunk> thread_work::take_results() {
+  std::vector<result_chunk> all;
+  const auto add = [&all](std::mutex& mutex, result_collector& results) {
+    std::vector<result_chunk> mine;
+    {
+      const std::lock_guard<std::mutex> lock(mutex);
+      mine = results.take();
+    }
+    std::move(mine.begin(), mine.end(), std::back_inserter(all));
+  };
+  for (std::uint32_t t = 0; t < threads_; ++t) add(slots_[t].mutex, slots_[t].results);
+  add(parked_.mutex, parked_.results);
+  return merge_chunks(std::move(all));
+}
+
+std::vector<failed_line> thread_work::take_failures() {
+  std::vector<failed_line> all;
+  const auto add = [&all](std::mutex& mutex, std::vector<failed_line>& failures) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    std::move(failures.begin(), failures.end(), std::back_inserter(all));
+    failures.clear();
+  };
+  for (std::uint32_t t = 0; t < threads_; ++t) add(slots_[t].mutex, slots_[t].failures);
+  add(parked_.mutex, parked_.failures);
+  return all;
+}
+
+std::vector<std::uint32_t> thread_work::running_lines(std::size_t most) const {
+  std::vector<std::uint32_t> lines;
+  for (std::uint32_t t = 0; t < threads_ && lines.size() < most; ++t) {
+    const std::uint32_t line = slots_[t].running.load(std::memory_order_acquire);
+    if (line < kClaiming) lines.push_back(line);
+  }
+  const std::lock_guard<std::mutex> lock(parked_.mutex);
+  for (const std::uint32_t line : parked_.lines) {
+    if (lines.size() >= most) break;
+    lines.push_back(line);
+  }
+  return lines;
+}
+
+std::uint64_t thread_work::succeeded_lines() const noexcept {
+  std::uint64_t sum = 0;
+  for (std::uint32_t t = 0; t < threads_; ++t) sum += slots_[t].succeeded.load(std::memory_order_acquire);
+  const std::lock_guard<std::mutex> lock(parked_.mutex);
+  return sum + parked_.succeeded;
+}
+
+}  // namespace leveret::core

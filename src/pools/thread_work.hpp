@@ -1,0 +1,104 @@
+/// One delivery while threads of this process run its lines.
+///
+/// Threads take lines one by one from an atomic cursor, so lines start in order, an idle thread never waits behind a
+/// slow line, and starting can be stopped at any point by moving the cursor to the end. Each thread writes what its
+/// lines led to into a slot of its own. The loop collects results while lines still run, and all the rest when the last
+/// has ended: the thread (or loop) that brings `unfinished_` to zero posts `on_ended`.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string_view>
+#include <vector>
+
+#include "../loop.hpp"
+#include "../work.hpp"
+
+namespace leveret::core {
+
+class thread_work final : public work, public std::enable_shared_from_this<thread_work> {
+ public:
+  /// `threads`: how many slots. `on_ended` is posted to `l`.
+  thread_work(delivery d, std::uint32_t threads, loop& l, ended on_ended);
+
+  // ---- pool threads ----
+
+  /// The next line to start (from 0), or false: nothing more to start here. `thread` is below `threads`.
+  bool take(std::uint32_t thread, std::uint32_t& line) noexcept;
+  /// The thread will take no more lines of this work. Once per thread that called `take`; it may end the work.
+  void leave(std::uint32_t thread);
+
+  /// The line that `take` gave ended. False: it was abandoned meanwhile, and its outcome is dropped.
+  bool succeeded(std::uint32_t thread) noexcept;
+  bool succeeded(std::uint32_t thread, std::string_view result_id, std::uint32_t result_line, std::string_view json);
+  bool failed(std::uint32_t thread, failed_line failure, std::string_view result_id, std::uint32_t result_line,
+              std::string_view dead_reason, std::uint32_t attempts);
+
+  // ---- lines that go on without a thread (pending attempts) ----
+
+  /// The line that `take` gave `thread` runs on without it; the thread may take another. Gives its index.
+  std::uint32_t park(std::uint32_t thread);
+  /// A parked line ended: as the functions above. Any thread; may end the work.
+  bool parked_succeeded(std::uint32_t line, const std::string_view* result_id, std::uint32_t result_line,
+                        std::string_view json);
+  bool parked_failed(std::uint32_t line, failed_line failure, std::string_view result_id, std::uint32_t result_line,
+                     std::string_view dead_reason, std::uint32_t attempts);
+
+  // ---- the loop ----
+
+  [[nodiscard]] bool started() const noexcept override { return cursor_.load(std::memory_order_relaxed) > 0; }
+  [[nodiscard]] bool has_unstarted() const noexcept override {
+    return cursor_.load(std::memory_order_relaxed) < lines();
+  }
+  void stop_starting() override;
+  void abandon_running() override;
+  [[nodiscard]] std::vector<result_chunk> take_results() override;
+  [[nodiscard]] std::vector<failed_line> take_failures() override;
+  [[nodiscard]] std::vector<std::uint32_t> running_lines(std::size_t most) const override;
+  [[nodiscard]] std::uint64_t succeeded_lines() const noexcept override;
+
+ private:
+  static constexpr std::uint32_t kIdle = UINT32_MAX;
+  static constexpr std::uint32_t kClaiming =
+      UINT32_MAX - 1;  // between saying so and knowing the line: a few instructions
+
+  // One a thread. `running` says which line is being run; whoever exchanges it to kIdle owns that line's outcome: the
+  // thread when it ends, or the loop when it abandons it. The mutex guards the vectors; a thread that has something to
+  // record holds it from the exchange to the record, so that the loop never sees a line ended and not recorded.
+  struct alignas(64) slot {
+    std::atomic<std::uint32_t> running{kIdle};
+    std::atomic<std::uint64_t> succeeded{0};  // written by the thread only
+    std::uint32_t ended = 0;                  // the thread's own: lines whose outcome it owned, not yet subtracted
+    std::mutex mutex;
+    result_collector results{{}};
+    std::vector<failed_line> failures;
+  };
+  // All lines without a thread. The mutex guards everything; whoever erases a line from `lines` owns its outcome.
+  struct parking {
+    mutable std::mutex mutex;
+    std::set<std::uint32_t> lines;
+    std::uint64_t succeeded = 0;
+    result_collector results{{}};
+    std::vector<failed_line> failures;
+  };
+
+  static bool end_line(slot& s) noexcept;
+  void record(result_collector& results, std::vector<failed_line>& failures, failed_line failure,
+              std::string_view result_id, std::uint32_t result_line, std::string_view dead_reason,
+              std::uint32_t attempts) const;
+  void subtract(std::uint32_t lines);
+  void finish();
+
+  loop& loop_;
+  ended on_ended_;
+  const std::uint32_t threads_;
+  std::unique_ptr<slot[]> slots_;
+  parking parked_;
+  alignas(64) std::atomic<std::uint32_t> cursor_{0};
+  alignas(64) std::atomic<std::uint32_t> unfinished_;
+  std::atomic<bool> finished_{false};
+};
+
+}  // namespace leveret::core

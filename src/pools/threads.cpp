@@ -1,0 +1,129 @@
+#include "threads.hpp"
+
+#include <csignal>
+#include <utility>
+
+namespace leveret::core {
+
+namespace {
+
+/// A parked line's way to its work. Keeps the work: its line is still read.
+class parked_line final : public outcome_sink {
+ public:
+  parked_line(std::shared_ptr<thread_work> w, std::uint32_t line) : work_(std::move(w)), line_(line) {}
+
+  void succeeded(const job_identity& who, std::string_view json) override {
+    work_->parked_succeeded(line_, work_->wants_results() ? &who.result_id : nullptr, who.result_line, json);
+  }
+  void failed(const job_identity& who, failed_line failure, std::string_view dead_reason,
+              std::uint32_t attempts) override {
+    work_->parked_failed(line_, std::move(failure), who.result_id, who.result_line, dead_reason, attempts);
+  }
+  std::unique_ptr<outcome_sink> park() override { return nullptr; }  // it is parked
+
+ private:
+  std::shared_ptr<thread_work> work_;
+  std::uint32_t line_;
+};
+
+/// The line that a thread runs.
+class thread_line final : public outcome_sink {
+ public:
+  thread_line(const std::shared_ptr<thread_work>& w, std::uint32_t thread)
+      : work_(w), wants_results_(w->wants_results()), thread_(thread) {}
+
+  void succeeded(const job_identity& who, std::string_view json) override {
+    if (wants_results_) {
+      work_->succeeded(thread_, who.result_id, who.result_line, json);
+    } else {
+      work_->succeeded(thread_);
+    }
+  }
+  void failed(const job_identity& who, failed_line failure, std::string_view dead_reason,
+              std::uint32_t attempts) override {
+    work_->failed(thread_, std::move(failure), who.result_id, who.result_line, dead_reason, attempts);
+  }
+  std::unique_ptr<outcome_sink> park() override { return std::make_unique<parked_line>(work_, work_->park(thread_)); }
+
+ private:
+  const std::shared_ptr<thread_work>& work_;
+  bool wants_results_;
+  std::uint32_t thread_;
+};
+
+}  // namespace
+
+void run_line(attempt_runner& runner, const std::shared_ptr<thread_work>& w, std::uint32_t thread, std::uint32_t line) {
+  thread_line sink(w, thread);
+  runner.run(view_of(w->what().msg), w->line(line), line, sink);
+}
+
+void run_lines(attempt_runner& runner, const std::shared_ptr<thread_work>& w, std::uint32_t thread) {
+  const message_view m = view_of(w->what().msg);
+  thread_line sink(w, thread);
+  std::uint32_t line = 0;
+  while (w->take(thread, line)) runner.run(m, w->line(line), line, sink);
+  w->leave(thread);
+}
+
+thread_pool::thread_pool(std::uint32_t threads, run_settings& settings, loop& l)
+    : count_(threads), settings_(settings), loop_(l) {
+  // Signals meant for the program must not interrupt handlers: the threads inherit a full mask.
+  sigset_t all;
+  sigset_t before;
+  sigfillset(&all);
+  for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP}) sigdelset(&all, fault);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  threads_.reserve(count_);
+  for (std::uint32_t i = 0; i < count_; ++i) threads_.emplace_back([this, i] { serve(i); });
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+thread_pool::~thread_pool() { stop(); }
+
+std::shared_ptr<work> thread_pool::run(delivery d, work::ended on_ended) {
+  auto w = std::make_shared<thread_work>(std::move(d), count_, loop_, std::move(on_ended));
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    works_.push_back(w);
+  }
+  if (w->lines() > 1) {
+    changed_.notify_all();
+  } else {
+    changed_.notify_one();
+  }
+  return w;
+}
+
+std::shared_ptr<thread_work> thread_pool::next(const std::shared_ptr<thread_work>& exhausted, attempt_runner& runner) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  // The first thread to find a work's lines all started takes it off; the others already see the one behind it.
+  if (exhausted && !works_.empty() && works_.front() == exhausted) works_.pop_front();
+  if (!stopping_ && works_.empty()) {
+    lock.unlock();
+    runner.rest();  // it may take locks of others
+    lock.lock();
+    changed_.wait(lock, [&] { return stopping_ || !works_.empty(); });
+  }
+  if (works_.empty()) return nullptr;
+  return works_.front();
+}
+
+void thread_pool::serve(std::uint32_t thread) {
+  attempt_runner runner(settings_, loop_);
+  std::shared_ptr<thread_work> current;
+  while ((current = next(current, runner)) != nullptr) run_lines(runner, current, thread);
+}
+
+void thread_pool::stop() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.notify_all();
+  for (std::thread& t : threads_) {
+    if (t.joinable()) t.join();
+  }
+}
+
+}  // namespace leveret::core

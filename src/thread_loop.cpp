@@ -1,0 +1,163 @@
+#include "thread_loop.hpp"
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <chrono>
+
+#include "wall_clock.hpp"
+
+namespace leveret::core {
+namespace {
+
+// Which loop the current thread is, if any: one comparison instead of a lock in on_loop().
+thread_local const thread_loop* current_loop = nullptr;
+
+// Blocks all signals for a scope, so that a thread started in it inherits that and no signal handler ever runs there.
+class signals_blocked {
+ public:
+  signals_blocked() {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  ~signals_blocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  signals_blocked(const signals_blocked&) = delete;
+  signals_blocked& operator=(const signals_blocked&) = delete;
+
+ private:
+  sigset_t before_;
+};
+
+}  // namespace
+
+thread_loop::thread_loop(const std::string& name) {
+  const signals_blocked blocked;
+  thread_ = std::thread([this, name] { run(name); });
+}
+
+thread_loop::~thread_loop() { stop(); }
+
+void thread_loop::post(task t) {
+  const std::lock_guard lock(mutex_);
+  if (ended_) return;
+  posted_.push_back(std::move(t));
+  // Notified under the lock: without it the task could run, and its effect let another thread destroy this loop,
+  // before the notification.
+  if (sleeping_) {
+    sleeping_ = false;
+    wake_.notify_one();
+  }
+}
+
+loop::timer_id thread_loop::at(clock::time_point when, task t) {
+  const std::lock_guard lock(mutex_);
+  const timer_id id = ++last_timer_;
+  if (ended_) return id;
+  const auto place = timers_.emplace(timer_key{when, id}, std::move(t)).first;
+  timer_times_.emplace(id, when);
+  if (sleeping_ && place == timers_.begin()) {
+    sleeping_ = false;
+    wake_.notify_one();
+  }
+  return id;
+}
+
+void thread_loop::cancel(timer_id id) {
+  task forgotten;  // destroyed without the lock: what it owns may call the loop
+  const std::lock_guard lock(mutex_);
+  const auto found = timer_times_.find(id);
+  if (found == timer_times_.end()) return;
+  const auto timer = timers_.find(timer_key{found->second, id});
+  forgotten = std::move(timer->second);
+  timers_.erase(timer);
+  timer_times_.erase(found);
+}
+
+unix_ms thread_loop::wall() const { return wall_clock_now(); }
+
+bool thread_loop::on_loop() const { return current_loop == this; }
+
+void thread_loop::stop() {
+  if (on_loop()) {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+    return;
+  }
+  const std::lock_guard joining(join_mutex_);
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+    sleeping_ = false;
+    wake_.notify_one();
+  }
+  if (thread_.joinable()) thread_.join();
+}
+
+thread_loop::due_bound thread_loop::due_now() {
+  const std::lock_guard lock(mutex_);
+  return {clock::now(), last_timer_};
+}
+
+bool thread_loop::take_due(const due_bound& bound, task& out) {
+  const std::lock_guard lock(mutex_);
+  if (stopping_ || timers_.empty()) return false;
+  const auto first = timers_.begin();
+  const auto [when, id] = first->first;
+  if (when > bound.time || id > bound.newest) return false;
+  out = std::move(first->second);
+  timers_.erase(first);
+  timer_times_.erase(id);
+  return true;
+}
+
+void thread_loop::run(const std::string& name) {
+  current_loop = this;
+  pthread_setname_np(pthread_self(), name.substr(0, 15).c_str());
+  std::vector<task> batch;
+  for (;;) {
+    {
+      std::unique_lock lock(mutex_);
+      while (posted_.empty() && !stopping_) {
+        if (!timers_.empty() && timers_.begin()->first.first <= clock::now()) break;
+        sleeping_ = true;
+        if (timers_.empty()) {
+          wake_.wait(lock);
+        } else {
+          // Copied: the wait gives up the lock, and the timer may be cancelled meanwhile.
+          const clock::time_point until = timers_.begin()->first.first;
+          wake_.wait_until(lock, until);
+        }
+        sleeping_ = false;
+      }
+      if (posted_.empty() && stopping_) {
+        ended_ = true;
+        break;
+      }
+      batch.swap(posted_);
+    }
+    for (task& t : batch) {
+      t();
+      t = nullptr;  // what a task owns ends with it, not with the batch
+    }
+    batch.clear();
+    // Each timer is taken on its own, so that the one before can cancel it.
+    task due;
+    const due_bound bound = due_now();
+    while (take_due(bound, due)) {
+      due();
+      due = nullptr;
+    }
+  }
+  // Destroyed here and without the lock: what a timer owns may call the loop.
+  std::map<timer_key, task> forgotten;
+  {
+    const std::lock_guard lock(mutex_);
+    forgotten.swap(timers_);
+    timer_times_.clear();
+  }
+  forgotten.clear();
+  current_loop = nullptr;
+}
+
+}  // namespace leveret::core

@@ -1,0 +1,454 @@
+#include "tracker.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace leveret::core {
+
+tracker::tracker(transport& t, loop& l, pool& p, tracker_settings settings, random_source random, log_sink& log,
+                 std::atomic<bool>& stopping)
+    : transport_(t),
+      loop_(l),
+      pool_(p),
+      settings_(std::move(settings)),
+      random_(std::move(random)),
+      log_(log),
+      stopping_flag_(stopping) {}
+
+// ---- subscribing ----
+
+void tracker::start(std::function<void(maybe_failure)> ready) {
+  for (const std::string& name : settings_.queues) {
+    auto queue = std::make_unique<consumed_queue>();
+    queue->name = name;
+    queue->size = start_window(settings_.most.messages, pool_.threads());
+    queues_.push_back(std::move(queue));
+  }
+  subscribe_next(0, std::move(ready));
+}
+
+void tracker::subscribe_next(std::size_t index, std::function<void(maybe_failure)> ready) {
+  if (index == queues_.size()) {
+    schedule_burst_check();
+    ready(std::nullopt);
+    return;
+  }
+  const std::string name = queues_[index]->name;
+  transport_.declare(name, [this, index, ready = std::move(ready)](transport::declared is, maybe_failure why) mutable {
+    if (why) {
+      ready(std::move(why));
+      return;
+    }
+    // Stopped meanwhile: whoever subscribes now is never unsubscribed, and gives back for ever what comes.
+    if (stopping_) {
+      ready(std::nullopt);
+      return;
+    }
+    consumed_queue& queue = *queues_[index];
+    // A queue found as it is keeps its own rules: no suspects beside it. Without a count nobody knows what came back.
+    if (is.ours && !queue.suspects && transport_.what_it_can().delivery_count) {
+      queue.isolate = true;
+      auto suspects = std::make_unique<consumed_queue>();
+      suspects->name = queue.name + kSuspectsSuffix;
+      suspects->suspects = true;
+      queues_.push_back(std::move(suspects));
+    }
+    subscribe(*queues_[index]);
+    subscribe_next(index + 1, std::move(ready));
+  });
+}
+
+window tracker::window_of(const consumed_queue& queue) const {
+  if (queue.suspects) return {1, settings_.most.bytes, 1};
+  return {queue.size.size(), settings_.most.bytes, settings_.most.messages};
+}
+
+void tracker::subscribe(consumed_queue& queue) {
+  subscriber events;
+  events.on_delivery = [this, &queue](delivery d) { on_delivery(queue, std::move(d)); };
+  events.on_lost = [this, &queue](const std::vector<delivery_token>& tokens) { on_lost(queue, tokens); };
+  events.on_ended = [this, &queue](const failure& why) { on_subscription_ended(queue, why); };
+  queue.subscription = transport_.subscribe(queue.name, window_of(queue), std::move(events));
+  ++subscribed_;
+}
+
+void tracker::on_subscription_ended(consumed_queue& queue, const failure& why) {
+  if (subscribed_ > 0) --subscribed_;
+  queue.subscription = 0;
+  if (stopping_ || why.code == errc::closed) {
+    check_drained();
+    return;
+  }
+  log_.log(LEVERET_ERROR, "subscription_ended", {}, why.text);
+  loop_.after(std::chrono::seconds(1), [this, &queue] {
+    if (stopping_ || queue.subscription != 0) return;
+    transport_.declare(queue.name, [this, &queue](transport::declared, maybe_failure failed) {
+      if (stopping_) return;
+      if (failed) {
+        ++subscribed_;  // on_subscription_ended takes it back
+        on_subscription_ended(queue, *failed);
+      } else {
+        subscribe(queue);
+      }
+    });
+  });
+}
+
+std::vector<running_job> tracker::running(std::size_t most) {
+  std::vector<delivery_token> tokens;
+  tokens.reserve(active_.size());
+  for (const auto& each : active_) tokens.push_back(each.first);
+  std::sort(tokens.begin(), tokens.end());
+  std::vector<running_job> jobs;
+  for (const delivery_token token : tokens) {
+    if (jobs.size() >= most) break;
+    const active& a = active_.at(token);
+    const unix_ms since =
+        loop_.wall() - std::chrono::duration_cast<std::chrono::milliseconds>(loop_.now() - a.since).count();
+    for (const std::uint32_t line : a.running->running_lines(most - jobs.size())) {
+      jobs.push_back(reader_.read(a.running->what().msg.id, a.running->line(line), line));
+      jobs.back().since = since;
+    }
+  }
+  return jobs;
+}
+
+// ---- receiving ----
+
+void tracker::on_delivery(consumed_queue& queue, delivery d) {
+  if (deliveries_++ == 0) first_delivery_ = loop_.now();
+  if (stopping_) {
+    release(d.token);
+    return;
+  }
+  if (settled_ids_.count(d.msg.id) != 0) {
+    log_.log(LEVERET_INFO, "duplicate_message", d.msg.id, "its jobs have ended here already; acknowledged");
+    pending p;
+    p.plan.what.token = d.token;
+    p.queue = &queue;
+    settle(std::move(p));
+    return;
+  }
+  if (d.returns > 0 || (d.returns < 0 && d.redelivered)) unclean(queue);
+
+  pending p;
+  p.queue = &queue;
+  p.message_id = d.msg.id;
+  const std::string base = base_queue(queue.name);
+  switch (on_return(d, queue.suspects, queue.isolate, settings_.max_crashes)) {
+    case redelivery_action::run:
+      run(queue, std::move(d));
+      return;
+    case redelivery_action::move_to_suspects:
+      log_.log(LEVERET_WARNING, "moved_to_suspects", d.msg.id,
+               "returned " + std::to_string(d.returns) + " times; goes on in " + base + kSuspectsSuffix);
+      p.plan = plan_move(d, base + kSuspectsSuffix, false, loop_.wall(), random_, returner_);
+      break;
+    case redelivery_action::split_into_singles:
+      log_.log(LEVERET_WARNING, "split_suspect", d.msg.id, "took its worker down again; its jobs go on one by one");
+      p.plan = plan_move(d, base + kSuspectsSuffix, true, loop_.wall(), random_, returner_);
+      break;
+    case redelivery_action::dead_crashed:
+      p.plan = plan_crashed(d, crashes_of(d), returner_);
+      break;
+  }
+  settle(std::move(p));
+}
+
+void tracker::run(consumed_queue& queue, delivery d) {
+  const delivery_token token = d.token;
+  auto w = pool_.run(std::move(d), [this](const std::shared_ptr<work>& ended) { on_ended(ended); });
+  active& a = active_[token];
+  a.running = w;
+  a.queue = &queue;
+  a.since = loop_.now();
+  if (w->wants_results() && !results_timer_) {
+    results_timer_ = true;
+    loop_.after(settings_.result_flush, [this] { tick_results(); });
+  }
+  if (!slow_timer_) {
+    slow_timer_ = true;
+    loop_.after(settings_.slow_after, [this] { tick_slow(); });
+  }
+}
+
+void tracker::unclean(consumed_queue& queue) {
+  if (queue.size.unclean() && !queue.suspects && queue.subscription != 0) {
+    transport_.resize(queue.subscription, window_of(queue));
+  }
+}
+
+void tracker::on_lost(consumed_queue& queue, const std::vector<delivery_token>& tokens) {
+  if (tokens.empty()) return;
+  log_.log(LEVERET_WARNING, "deliveries_lost", {},
+           std::to_string(tokens.size()) + " of " + queue.name + "; they will be handed out again");
+  unclean(queue);
+  for (const delivery_token token : tokens) {
+    const auto found = active_.find(token);
+    if (found == active_.end()) {
+      if (settling_ > 0) lost_.insert(token);
+      continue;
+    }
+    found->second.lost = true;
+    found->second.running->stop_starting();
+  }
+}
+
+// ---- settling ----
+
+void tracker::on_ended(const std::shared_ptr<work>& w) {
+  const delivery_token token = w->what().token;
+  const auto found = active_.find(token);
+  if (found == active_.end()) return;
+  if (found->second.flushing) {
+    found->second.ended = true;
+    return;
+  }
+  active a = std::move(found->second);
+  active_.erase(found);
+  if (a.lost) {
+    check_drained();
+    schedule_burst_check();
+    return;
+  }
+  if (w->unstarted().size() == w->lines()) {  // nothing ran: give it back as it came
+    if (!a.queue->suspects || crashes_of(w->what()) == 0) {
+      release(token);
+      return;
+    }
+    pending back;
+    back.queue = a.queue;
+    back.plan = plan_suspect_return(w->what(), loop_.wall(), random_, returner_);
+    settle(std::move(back));
+    return;
+  }
+  std::uint32_t part = UINT32_MAX;
+  if (a.splitting) {
+    // As many jobs a message as this worker ran in half a second, so that every part is shared out soon.
+    const std::uint64_t ran = w->lines() - w->unstarted().size();
+    const auto elapsed = std::max<std::int64_t>(1, (loop_.now() - a.since) / std::chrono::milliseconds(1));
+    part = std::max<std::uint32_t>(1, static_cast<std::uint32_t>(ran * 500 / static_cast<std::uint64_t>(elapsed)));
+  }
+  pending p;
+  p.queue = a.queue;
+  p.message_id = w->what().msg.id;
+  p.lines = w->lines() - static_cast<std::uint32_t>(w->unstarted().size());
+  p.since = std::max(a.since, a.queue->last_end);
+  a.queue->last_end = loop_.now();
+  p.plan = plan_settlement(*w, settings_.settling, loop_.wall(), random_, returner_, part);
+  std::move(a.unstored.begin(), a.unstored.end(), std::back_inserter(p.plan.what.results));
+  settle(std::move(p));
+}
+
+void tracker::settle(pending p) {
+  ++settling_;
+  ready_to_settle_.push_back(std::move(p));
+  if (flush_posted_) return;
+  flush_posted_ = true;
+  loop_.post([this] { flush_settlements(); });  // behind what has ended by now: one transaction for all of it
+}
+
+void tracker::flush_settlements() {
+  flush_posted_ = false;
+  auto batch = std::make_shared<std::vector<pending>>(std::exchange(ready_to_settle_, {}));
+  std::vector<settlement> what;
+  what.reserve(batch->size());
+  for (pending& p : *batch) what.push_back(p.plan.what);
+  transport_.settle(std::move(what), [this, batch](const std::vector<settle_outcome>& outcomes) {
+    for (std::size_t i = 0; i < batch->size(); ++i) on_settled(std::move((*batch)[i]), outcomes[i]);
+    check_drained();
+    schedule_burst_check();
+  });
+}
+
+void tracker::on_settled(pending p, const settle_outcome& outcome) {
+  const delivery_token token = p.plan.what.token;
+  --settling_;
+  if (!p.last) {
+    const auto found = active_.find(token);
+    if (found == active_.end()) return;
+    active& a = found->second;
+    a.flushing = false;
+    if (outcome.status == settle_status::failed) {
+      log_.log(LEVERET_ERROR, "results_not_stored", p.plan.what.results.front().id, outcome.why + "; tried again");
+      std::move(p.plan.what.results.begin(), p.plan.what.results.end(), std::back_inserter(a.unstored));
+    }
+    if (a.ended) on_ended(std::shared_ptr<work>(a.running));
+    return;
+  }
+  if (outcome.status == settle_status::failed && lost_.count(token) == 0) {
+    // The effects are done and only their record is missing: trying again is better than running the jobs again.
+    log_.log(LEVERET_ERROR, "settle_failed", p.message_id, outcome.why + "; tried again");
+    ++settling_;
+    auto again = std::make_shared<pending>(std::move(p));
+    loop_.after(settings_.settle_retry, [this, again] {
+      --settling_;
+      settle(std::move(*again));
+    });
+    return;
+  }
+  lost_.erase(token);
+  if (outcome.status != settle_status::settled) {
+    log_.log(LEVERET_WARNING, "settle_fenced", p.message_id,
+             outcome.why.empty() ? "the delivery was lost meanwhile; its jobs run elsewhere" : outcome.why);
+    return;
+  }
+  last_settled_ = loop_.now();
+  counts_ += p.plan.counts;
+  last_retry_due_ = std::max(last_retry_due_, p.plan.last_retry_due);
+  log_dead(p.plan);
+  if (!p.message_id.empty()) remember(p.message_id);
+  if (p.lines == 0 || p.queue->suspects || p.queue->subscription == 0) return;
+  if (p.queue->size.settled(p.lines, last_settled_ - p.since)) {
+    transport_.resize(p.queue->subscription, window_of(*p.queue));
+  }
+}
+
+void tracker::remember(const std::string& message_id) {
+  if (!settled_ids_.insert(message_id).second) return;
+  settled_order_.push_back(message_id);
+  if (settled_order_.size() > settings_.deduplication) {
+    settled_ids_.erase(settled_order_.front());
+    settled_order_.pop_front();
+  }
+}
+
+void tracker::log_dead(const planned& plan) {
+  constexpr std::size_t kMostLines = 20;  // a batch of ten thousand bad lines is one event, not ten thousand
+  for (std::size_t i = 0; i < plan.dead.size() && i < kMostLines; ++i) {
+    const failed_line& line = plan.dead[i];
+    log_.log(LEVERET_WARNING, "job_dead", line.id, line.reason.empty() ? line.error : line.reason + ": " + line.error);
+  }
+  if (plan.dead.size() > kMostLines) {
+    log_.log(LEVERET_WARNING, "job_dead", {},
+             "and " + std::to_string(plan.dead.size() - kMostLines) + " more of the same message");
+  }
+}
+
+void tracker::release(delivery_token token) {
+  ++releasing_;
+  transport_.release({token}, [this](const maybe_failure& why) {
+    --releasing_;
+    if (why) log_.log(LEVERET_WARNING, "release_failed", {}, why->text);
+    check_drained();
+    schedule_burst_check();
+  });
+}
+
+// ---- timers ----
+
+void tracker::tick_results() {
+  bool more = false;
+  for (auto& [token, a] : active_) {
+    if (a.lost || !a.running->wants_results()) continue;
+    more = true;
+    if (a.flushing || a.ended || loop_.now() - a.since < settings_.result_flush) continue;
+    pending p;
+    p.last = false;
+    p.queue = a.queue;
+    p.plan.what.token = token;
+    p.plan.what.final = false;
+    p.plan.what.results = a.running->take_results();
+    std::move(a.unstored.begin(), a.unstored.end(), std::back_inserter(p.plan.what.results));
+    a.unstored.clear();
+    if (p.plan.what.results.empty()) continue;
+    a.flushing = true;
+    settle(std::move(p));
+  }
+  results_timer_ = more;
+  if (more) loop_.after(settings_.result_flush, [this] { tick_results(); });
+}
+
+void tracker::tick_slow() {
+  for (auto& [token, a] : active_) {
+    if (stopping_ || a.lost || a.splitting || !a.running->started() || !a.running->has_unstarted()) continue;
+    if (a.running->lines() < 2 || loop_.now() - a.since < settings_.slow_after) continue;
+    const std::shared_ptr<work> slow = a.running;
+    transport_.stats(a.queue->name, [this, slow](const std::vector<queue_stats>& stats, const maybe_failure& why) {
+      if (!why && !stats.empty() && stats.front().consumers.value_or(1) > 1) split(slow);
+    });
+  }
+  slow_timer_ = !active_.empty();
+  if (slow_timer_) loop_.after(settings_.slow_after, [this] { tick_slow(); });
+}
+
+void tracker::split(const std::shared_ptr<work>& w) {
+  const auto found = active_.find(w->what().token);
+  if (found == active_.end() || found->second.running != w || found->second.lost || stopping_) return;
+  if (!w->has_unstarted()) return;
+  log_.log(LEVERET_INFO, "split_slow_message", w->what().msg.id, "its unstarted jobs are shared with other consumers");
+  found->second.splitting = true;
+  w->stop_starting();
+}
+
+// ---- ending ----
+
+void tracker::schedule_burst_check() {
+  if (!settings_.burst || burst_timer_ || stopping_ || !idle()) return;
+  burst_timer_ = true;
+  loop_.after(settings_.burst_check, [this] {
+    burst_timer_ = false;
+    check_burst();
+  });
+}
+
+void tracker::check_burst() {
+  if (stopping_ || !idle()) return;
+  // Its own retries are part of a burst; delay levels of the broker may hand them over a little late.
+  if (last_retry_due_ != 0 && loop_.wall() < last_retry_due_ + 1'000) {
+    schedule_burst_check();
+    return;
+  }
+  struct round {
+    std::size_t open;
+    bool empty = true;
+  };
+  const auto state = std::make_shared<round>(round{queues_.size()});
+  for (const auto& queue : queues_) {
+    transport_.stats(queue->name, [this, state](const std::vector<queue_stats>& stats, const maybe_failure& why) {
+      if (why || stats.empty() || stats.front().ready > 0) state->empty = false;
+      if (--state->open > 0) return;
+      // Twice empty with no delivery between: one that was on its way at the first look has arrived by the second.
+      if (state->empty && idle() && deliveries_at_check_ == deliveries_) {
+        if (!stopping_ && when_empty_) std::exchange(when_empty_, nullptr)();
+        return;
+      }
+      deliveries_at_check_ = state->empty ? deliveries_ : UINT64_MAX;
+      schedule_burst_check();
+    });
+  }
+}
+
+void tracker::stop(std::function<void()> drained) {
+  stopping_ = true;
+  stopping_flag_.store(true, std::memory_order_relaxed);
+  drained_ = std::move(drained);
+  for (const auto& queue : queues_) {
+    if (queue->subscription == 0) continue;
+    transport_.unsubscribe(queue->subscription, [this, &queue = *queue](const maybe_failure&) {
+      if (queue.subscription == 0) return;  // it ended by itself meanwhile
+      queue.subscription = 0;
+      if (subscribed_ > 0) --subscribed_;
+      check_drained();
+    });
+  }
+  for (auto& [token, a] : active_) a.running->stop_starting();
+  loop_.post([this] { check_drained(); });
+  // A queue that does not answer (its leader gone) must not cost the grace: what is not ours any more needs no
+  // farewell.
+  loop_.after(settings_.unsubscribe_patience, [this] {
+    subscribed_ = 0;
+    check_drained();
+  });
+}
+
+void tracker::abandon() {
+  for (auto& [token, a] : active_) a.running->abandon_running();
+}
+
+void tracker::check_drained() {
+  if (!stopping_ || !drained_ || subscribed_ > 0 || !idle()) return;
+  std::exchange(drained_, nullptr)();
+}
+
+}  // namespace leveret::core

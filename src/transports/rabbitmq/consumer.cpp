@@ -1,0 +1,553 @@
+#include <algorithm>
+#include <utility>
+
+#include "consumer_state.hpp"
+
+namespace leveret::core::rabbitmq {
+namespace {
+
+constexpr std::uint32_t kMostPrefetch = 65'535;
+constexpr std::uint32_t kSizesBeforeJudging = 8;
+constexpr std::chrono::milliseconds kQuietRound{20};
+constexpr std::chrono::seconds kMostHolding{1};
+constexpr int kQuietRounds = 25;  // a queue that never rests is cancelled after half a second all the same
+
+}  // namespace
+
+consumers::consumers(reactor& r, link& l, loop& to, operations& ops, const limits& lim, random_source random)
+    : reactor_(r), link_(l), loop_(to), operations_(ops), limits_(lim), random_(std::move(random)) {
+  link::user u;
+  u.on_up = [this] { up(); };
+  link_.add(std::move(u));
+}
+
+consumers::~consumers() = default;
+
+// ---- subscribing ----
+
+void consumers::subscribe(subscription_id id, const std::string& queue, window w, subscriber events) {
+  const auto s = std::make_shared<subscription>();
+  s->id = id;
+  s->queue = queue;
+  s->w = w;
+  s->events = std::make_shared<subscriber>(std::move(events));
+  subscriptions_.emplace(id, s);
+  if (watch_ == 0) watch();
+  link_.need();
+  start(s);
+}
+
+void consumers::up() {
+  const auto all = subscriptions_;
+  for (const auto& entry : all) {
+    if (!entry.second->starting && !entry.second->current) start(entry.second);
+  }
+}
+
+void consumers::note(const std::string& queue, found_queue found) { known_[queue] = found; }
+
+// Looks at the queue first: whether it is there, ours (made again if it vanished), or keeps no count.
+void consumers::start(const std::shared_ptr<subscription>& s) {
+  if (s->stopping || draining_) return;
+  s->starting = true;
+  s->waits_since = reactor::clock::now();
+  const auto known = known_.find(s->queue);
+  const bool again = known != known_.end() && known->second.ours;
+  const std::int64_t expires = std::chrono::milliseconds(limits_.result_ttl).count();
+  declare_queue(operations_, s->queue, expires, again, [this, s](found_queue found, maybe_failure why) {
+    s->starting = false;
+    if (s->stopping || draining_) return;
+    if (why && why->code == errc::broker_unavailable) {
+      tell_problem(*s, why->text);
+      retry_later(s);
+    } else if (why) {
+      end(s, std::move(*why));
+    } else {
+      // A queue that nobody declared through this transport is not made again.
+      const auto before = known_.find(s->queue);
+      if (before != known_.end()) before->second = found;
+      s->counts = s->counts || found.ours;
+      if (!found.ours && before == known_.end()) known_[s->queue] = {false, found.classic};
+      consume(s);
+    }
+  });
+}
+
+void consumers::retry_later(const std::shared_ptr<subscription>& s) {
+  s->starting = true;
+  s->timer = reactor_.after(full_jitter(s->failures++, limits_.reconnect_min, limits_.reconnect_max, random_),
+                            [this, s] { start(s); });
+}
+
+std::uint32_t consumers::wanted_prefetch(const subscription& s) const {
+  std::uint64_t most = std::clamp<std::uint64_t>(s.w.most != 0 ? s.w.most : s.w.messages, 1, kMostPrefetch);
+  if (s.sizes >= kSizesBeforeJudging) {
+    const auto fits = static_cast<std::uint64_t>(static_cast<double>(s.w.bytes) / std::max(s.mean_size, 1.0));
+    most = std::clamp<std::uint64_t>(fits, 1, most);
+  }
+  return static_cast<std::uint32_t>(most);
+}
+
+void consumers::consume(const std::shared_ptr<subscription>& s) {
+  connection* const c = link_.up();
+  if (c == nullptr) return;  // `up` starts it again
+  const auto st = std::make_shared<stream>(*this, s, wanted_prefetch(*s));
+  st->ch = c->open_channel(st);
+  if (!st->ch) {
+    retry_later(s);
+    return;
+  }
+  s->current = st;
+  streams_.insert(st);
+  amqp_basic_qos_t qos{};
+  qos.prefetch_count = static_cast<std::uint16_t>(st->prefetch);
+  st->ch->call(AMQP_BASIC_QOS_METHOD, &qos, nullptr);
+  amqp_basic_consume_t consume{};
+  consume.queue = as_bytes(s->queue);
+  consume.consumer_tag = as_bytes("leveret");
+  s->waits_since = reactor::clock::now();
+  st->ch->call(AMQP_BASIC_CONSUME_METHOD, &consume, [this, s, st](const call_result& r) {
+    if (!r.done()) return;
+    st->confirmed = true;
+    s->failures = 0;
+    tell_problem(*s, {});
+  });
+}
+
+void consumers::resize(subscription_id id, window w) {
+  const auto found = subscriptions_.find(id);
+  if (found == subscriptions_.end() || found->second->stopping) return;
+  found->second->w = w;
+  swap(found->second);
+  hand_out(*found->second);
+}
+
+// Brings the prefetch to what is wanted, by a new stream.
+void consumers::swap(const std::shared_ptr<subscription>& s) {
+  if (s->current && s->current->prefetch != wanted_prefetch(*s)) renew(s);
+}
+
+void consumers::renew(const std::shared_ptr<subscription>& s) {
+  if (s->swapping || s->stopping || draining_ || !s->current) return;
+  s->swapping = true;
+  const auto old = s->current;
+  stop_stream(old, [this, s, old](bool stopped) {
+    if (!stopped) return;  // its channel has ended, and `stream_ended` does the rest
+    s->swapping = false;
+    if (s->current == old) s->current = nullptr;
+    retire(old);
+    if (!s->stopping && !draining_) consume(s);
+  });
+}
+
+// Cancels once nothing is under way; `then(true)` when no delivery can come any more, `then(false)` when the channel
+// ended meanwhile. A delivery that meets the cancel kills the channel before RabbitMQ 3.10.9, and goes back to the
+// queue since: the next consumer would get it behind its successors.
+void consumers::stop_stream(const std::shared_ptr<stream>& st, stopped then) {
+  st->quieting = true;
+  await_quiet(st, std::move(then), kQuietRounds);
+}
+
+void consumers::await_quiet(const std::shared_ptr<stream>& st, stopped then, int rounds) {
+  const bool full = st->acks.out() + st->acks.finished() >= st->prefetch;
+  if (full || rounds == 0 || !st->ch->open()) {
+    cancel(st, std::move(then));
+    return;
+  }
+  reactor_.after(kQuietRound, [this, st, before = st->arrivals, rounds, then = std::move(then)]() mutable {
+    await_quiet(st, std::move(then), st->arrivals == before ? 0 : rounds - 1);
+  });
+}
+
+void consumers::cancel(const std::shared_ptr<stream>& st, stopped then) {
+  amqp_basic_cancel_t method{};
+  method.consumer_tag = as_bytes("leveret");
+  st->ch->call(AMQP_BASIC_CANCEL_METHOD, &method, [st, then = std::move(then)](const call_result& r) {
+    if (r.done()) st->consuming = false;
+    then(r.done());
+  });
+  // Behind the cancel on the same channel, so nothing is delivered for it.
+  st->quieting = false;
+  flush(st);
+  give_back(st);
+}
+
+// Returns what was not handed out and what was released, once everything else of the stream is settled, or after a
+// second: each return is a command of its own, and acknowledgements behind too many of them can be lost (see
+// `caught_up`).
+void consumers::give_back(const std::shared_ptr<stream>& st) {
+  if (st->quieting || (!st->holding && st->releases.empty())) return;
+  subscription& s = *st->sub;
+  if (st->holding && !st->hurried) {
+    const auto held_here =
+        std::count_if(s.waiting.begin(), s.waiting.end(), [&](const held& h) { return h.from == st; });
+    const std::size_t returning = static_cast<std::size_t>(held_here) + st->release_tokens;
+    if (st->acks.out() > returning || st->acks.finished() > 0 || st->asking > 0) return;
+  }
+  if (std::exchange(st->holding, false)) return_held(s);
+  st->release_tokens = 0;
+  const auto releases = std::exchange(st->releases, {});
+  for (const auto& release_now : releases) release_now();
+}
+
+// Calls `then` when the queue has seen what was sent on this channel before. Acknowledgements and returns have no
+// answer, and the broker's channel keeps them back while more than 32 of its commands to a quorum queue are open: those
+// of a channel that is closed then are lost. Asking the queue itself makes the channel wait for it.
+void consumers::caught_up(const std::shared_ptr<stream>& st, stopped then) {
+  ++st->asking;
+  declaration ask = declaration::passive(st->sub->queue);
+  st->ch->call(AMQP_QUEUE_DECLARE_METHOD, ask.method(), [this, st, then = std::move(then)](const call_result& r) {
+    --st->asking;
+    then(r.done());
+    give_back(st);
+    if (r.done()) retire(st);
+  });
+}
+
+void consumers::return_held(subscription& s) {
+  // From the back: RabbitMQ puts each to its own place, and older versions to the front.
+  while (!s.waiting.empty()) {
+    const held h = std::move(s.waiting.back());
+    s.waiting.pop_back();
+    h.from->acks.gone(h.message.tag);
+    h.from->ch->requeue(h.message.tag);
+  }
+}
+
+void consumers::unsubscribe(subscription_id id, std::function<void()> then) {
+  const auto found = subscriptions_.find(id);
+  if (found == subscriptions_.end()) {
+    then();
+    return;
+  }
+  const auto s = found->second;
+  subscriptions_.erase(found);
+  s->stopping = true;
+  if (on_problem_) on_problem_();
+  reactor_.cancel(s->timer);
+  post_batch(s);  // before `then`
+  for (const auto& open : streams_) {
+    if (open->sub != s) continue;
+    open->holding = true;
+    reactor_.after(kMostHolding, [this, open] {
+      open->hurried = true;
+      give_back(open);
+    });
+  }
+  // Being swapped: the cancel is on its way.
+  const auto st = s->current;
+  if (st && !s->swapping && st->ch->open()) {
+    stop_stream(st, [this, s, st, then = std::move(then)](bool stopped) {
+      if (stopped) {
+        s->current = nullptr;
+        retire(st);
+      }
+      then();
+    });
+    return;
+  }
+  if (st) give_back(st);
+  then();
+}
+
+void consumers::end(const std::shared_ptr<subscription>& s, failure why) {
+  subscriptions_.erase(s->id);
+  s->stopping = true;
+  if (on_problem_) on_problem_();
+  loop_.post([events = s->events, why = std::move(why)] {
+    if (events->on_ended) events->on_ended(why);
+  });
+}
+
+// ---- deliveries ----
+
+void consumers::arrived(const std::shared_ptr<stream>& st, incoming message) {
+  const auto s = st->sub;
+  st->acks.delivered();
+  ++st->arrivals;
+  if (draining_) return;  // the end of the channel returns it
+  if (st->holding) {
+    s->waiting.push_back({st, std::move(message)});
+    return;
+  }
+  if (s->stopping) {
+    st->acks.gone(message.tag);
+    st->ch->requeue(message.tag);
+    return;
+  }
+  const auto size = static_cast<double>(message.data.size());
+  s->mean_size = s->sizes == 0 ? size : s->mean_size * 0.875 + size * 0.125;
+  if (s->sizes < kSizesBeforeJudging) ++s->sizes;
+  if (message.props.delivery_count >= 0) s->counts = true;
+  s->waiting.push_back({st, std::move(message)});
+  hand_out(*s);
+  // Only a large difference is worth a new channel.
+  const std::uint32_t wanted = wanted_prefetch(*s);
+  if (s->sizes >= kSizesBeforeJudging && s->current == st &&
+      (wanted < st->prefetch / 2 || (wanted > st->prefetch && wanted / 2 >= st->prefetch))) {
+    swap(s);
+  }
+}
+
+void consumers::hand_out(subscription& s) {
+  if (s.stopping || draining_) return;  // what is held waits for the cancel to be returned
+  while (!s.waiting.empty()) {
+    const std::size_t size = s.waiting.front().message.data.size();
+    if (s.out > 0 && (s.out >= s.w.messages || s.out_bytes + size > s.w.bytes)) return;
+    held h = std::move(s.waiting.front());
+    s.waiting.pop_front();
+    ++s.out;
+    s.out_bytes += size;
+    s.batch.push_back(make_delivery(s, std::move(h)));
+    if (!s.batch_posted) {
+      s.batch_posted = true;
+      const auto found = subscriptions_.find(s.id);
+      if (found != subscriptions_.end()) {
+        reactor_.at_round_end([this, keep = found->second] { post_batch(keep); });
+      }
+    }
+  }
+}
+
+void consumers::post_batch(const std::shared_ptr<subscription>& s) {
+  s->batch_posted = false;
+  if (s->batch.empty()) return;
+  // In a shared vector: std::function must be copyable, and a delivery should not be copied.
+  const auto batch = std::make_shared<std::vector<delivery>>(std::move(s->batch));
+  s->batch.clear();
+  loop_.post([events = s->events, batch] {
+    for (delivery& d : *batch) events->on_delivery(std::move(d));
+  });
+}
+
+delivery consumers::make_delivery(subscription& s, held h) {
+  delivery d;
+  d.token = ++last_token_;
+  deliveries_.emplace(d.token, handed{h.from, h.message.tag, h.message.data.size(), false});
+  properties& p = h.message.props;
+  d.redelivered = h.message.redelivered;
+  const auto known = known_.find(s.queue);
+  const bool classic = known != known_.end() && known->second.classic;
+  if (p.delivery_count >= 0) {
+    d.returns = static_cast<std::int32_t>(std::min<std::int64_t>(p.delivery_count, INT32_MAX));
+  } else if (s.counts) {
+    d.returns = 0;  // from 3.13 on the header is absent until there is something to count
+  } else {
+    // Not known to count: a first delivery was never returned in any case.
+    d.returns = classic || d.redelivered ? -1 : 0;
+  }
+  d.msg.id = p.message_id.empty() ? make_message_id(loop_.wall(), random_) : std::move(p.message_id);
+  d.msg.queue = s.queue;
+  d.msg.data = std::move(h.message.data);
+  d.msg.jobs = static_cast<std::uint32_t>(std::clamp<std::int64_t>(p.jobs, 0, UINT32_MAX));
+  d.msg.due = p.due;
+  d.msg.reply = std::move(p.reply_to);
+  d.msg.headers = std::move(p.headers);
+  return d;
+}
+
+// ---- settling ----
+
+bool consumers::begin_settle(delivery_token token) {
+  const auto found = deliveries_.find(token);
+  if (found == deliveries_.end() || found->second.settling) return false;
+  found->second.settling = true;
+  return true;
+}
+
+void consumers::give_up_settle(delivery_token token) {
+  const auto found = deliveries_.find(token);
+  if (found != deliveries_.end()) found->second.settling = false;
+}
+
+void consumers::remove(std::unordered_map<delivery_token, handed>::iterator which) {
+  subscription& s = *which->second.from->sub;
+  --s.out;
+  s.out_bytes -= which->second.size;
+  deliveries_.erase(which);
+}
+
+void consumers::finish(delivery_token token, std::function<void(bool)> then) {
+  const auto found = deliveries_.find(token);
+  if (found == deliveries_.end()) {
+    then(false);
+    return;
+  }
+  const auto st = found->second.from;
+  st->acks.finish(found->second.tag);
+  st->waiting.push_back(std::move(then));
+  remove(found);
+  hand_out(*st->sub);
+  after_finish(st);
+}
+
+// Flushes now, at the round's end, or within ack_flush: many deliveries are to share one frame, but nothing may wait
+// while the broker holds back the next ones.
+void consumers::after_finish(const std::shared_ptr<stream>& st) {
+  if (st->flush_soon || st->quieting) return;
+  const std::size_t enough =
+      std::clamp<std::size_t>(st->prefetch / 8, 1, std::max<std::uint32_t>(limits_.ack_flush_messages, 1));
+  if (draining_ || !st->consuming || st->acks.out() == 0 || st->acks.finished() >= enough) {
+    st->flush_soon = true;
+    reactor_.at_round_end([this, st] { flush(st); });
+  } else if (!st->flush_armed) {
+    st->flush_armed = true;
+    reactor_.after(limits_.ack_flush, [this, st] {
+      st->flush_armed = false;
+      flush(st);
+    });
+  }
+}
+
+void consumers::flush(const std::shared_ptr<stream>& st) {
+  st->flush_soon = false;
+  if (st->quieting) return;  // the cancel flushes
+  if (st->waiting.empty()) {
+    retire(st);
+    return;
+  }
+  for (const ack_window::ack& a : st->acks.flush()) st->ch->ack(a.tag, a.multiple);
+  const bool sent = st->ch->open();
+  std::vector<std::function<void(bool)>> waiting;
+  waiting.swap(st->waiting);
+  if (sent && (draining_ || st->sub->stopping)) {  // the channel may be closed as soon as this is answered
+    caught_up(st, [waiting = std::move(waiting)](bool) {
+      for (const auto& then : waiting) then(true);
+    });
+    return;
+  }
+  for (const auto& then : waiting) then(sent);
+  retire(st);
+}
+
+void consumers::release(const std::vector<delivery_token>& tokens, std::function<void()> then) {
+  for (const delivery_token token : tokens) {
+    const auto found = deliveries_.find(token);
+    if (found == deliveries_.end() || !(found->second.from->holding || found->second.from->quieting)) continue;
+    const auto st = found->second.from;
+    st->release_tokens += tokens.size();
+    st->releases.emplace_back([this, tokens, then = std::move(then)] { release(tokens, then); });
+    give_back(st);
+    return;
+  }
+  std::unordered_set<std::shared_ptr<stream>> streams;
+  for (const delivery_token token : tokens) {
+    const auto found = deliveries_.find(token);
+    if (found == deliveries_.end() || found->second.settling) continue;
+    const auto st = found->second.from;
+    st->acks.gone(found->second.tag);
+    st->ch->requeue(found->second.tag);
+    remove(found);
+    hand_out(*st->sub);
+    streams.insert(st);
+  }
+  const auto left = std::make_shared<std::size_t>(streams.size() + 1);
+  const auto one_done = [left, then = std::move(then)] {
+    if (--*left == 0) then();
+  };
+  for (const auto& st : streams) {
+    caught_up(st, [one_done](bool) { one_done(); });
+  }
+  one_done();
+}
+
+// Ends a stream that was cancelled and has nothing left to settle.
+void consumers::retire(const std::shared_ptr<stream>& st) {
+  if (st->consuming || st->asking > 0 || st->acks.out() > 0 || st->acks.finished() > 0 || !st->waiting.empty()) return;
+  st->ch->close();
+  streams_.erase(st);
+}
+
+// ---- losing ----
+
+// Everything that this stream brought is somebody else's now.
+void consumers::lose_stream(const std::shared_ptr<stream>& st) {
+  streams_.erase(st);
+  subscription& s = *st->sub;
+  s.waiting.erase(std::remove_if(s.waiting.begin(), s.waiting.end(), [&](const held& h) { return h.from == st; }),
+                  s.waiting.end());
+  std::vector<delivery_token> lost;
+  for (auto d = deliveries_.begin(); d != deliveries_.end();) {
+    const auto next = std::next(d);
+    if (d->second.from == st) {
+      lost.push_back(d->first);
+      remove(d);
+    }
+    d = next;
+  }
+  std::sort(lost.begin(), lost.end());
+  std::vector<std::function<void(bool)>> waiting;
+  waiting.swap(st->waiting);
+  for (const auto& then : waiting) then(false);
+  st->quieting = st->holding = false;
+  const auto releases = std::exchange(st->releases, {});
+  for (const auto& release_now : releases) release_now();
+  hand_out(s);
+  if (lost.empty()) return;
+  // Behind the deliveries themselves, if those are still to be posted.
+  reactor_.at_round_end([this, events = s.events, lost = std::move(lost)] {
+    loop_.post([events, lost] {
+      if (events->on_lost) events->on_lost(lost);
+    });
+  });
+}
+
+void consumers::stream_ended(const std::shared_ptr<stream>& st, std::uint16_t code, const std::string& text) {
+  const auto s = st->sub;
+  lose_stream(st);
+  st->ch->close();  // after a cancel it is still open
+  if (s->current != st) return;
+  s->current = nullptr;
+  s->swapping = false;
+  s->waits_since = reactor::clock::now();
+  if (s->stopping || draining_) return;
+  if (code == 0) return;  // the connection; `up` starts it again
+  if (code == AMQP_ACCESS_REFUSED || code == AMQP_RESOURCE_LOCKED) {
+    const std::string remedy = access_remedy(code, text, "read");
+    end(s, {errc::refused, "cannot consume queue \"" + s->queue + "\": " + text + " (" + std::to_string(code) + ")" +
+                               (remedy.empty() ? "" : "; " + remedy)});
+    return;
+  }
+  tell_problem(*s, text);
+  retry_later(s);
+}
+
+void consumers::drain() {
+  draining_ = true;
+  reactor_.cancel(watch_);
+  for (const auto& entry : subscriptions_) reactor_.cancel(entry.second->timer);
+  // No cancel: the end of the channel returns what is not settled.
+  const auto streams = streams_;
+  for (const auto& st : streams) flush(st);
+}
+
+bool consumers::idle() const noexcept {
+  return std::all_of(streams_.begin(), streams_.end(),
+                     [](const auto& st) { return st->waiting.empty() && st->releases.empty() && st->asking == 0; });
+}
+
+void consumers::close() {
+  const auto streams = streams_;
+  for (const auto& st : streams) {
+    std::vector<std::function<void(bool)>> waiting;
+    waiting.swap(st->waiting);
+    for (const auto& then : waiting) then(false);
+    st->quieting = st->holding = false;
+    const auto releases = std::exchange(st->releases, {});
+    for (const auto& release_now : releases) release_now();
+  }
+  const auto all = subscriptions_;
+  for (const auto& entry : all) {
+    post_batch(entry.second);
+    end(entry.second, {errc::closed, "the subscription of queue \"" + entry.second->queue + "\" ended: closed"});
+  }
+  // Streams and subscriptions hold each other.
+  for (const auto& st : streams) {
+    st->sub->current = nullptr;
+    st->sub->waiting.clear();
+  }
+  streams_.clear();
+  deliveries_.clear();
+}
+
+}  // namespace leveret::core::rabbitmq

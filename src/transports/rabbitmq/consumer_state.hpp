@@ -1,0 +1,72 @@
+/// What `consumers` keeps of a subscription and of its streams.
+#pragma once
+
+#include <algorithm>
+
+#include "consumer.hpp"
+
+namespace leveret::core::rabbitmq {
+
+struct consumers::stream final : channel_events, std::enable_shared_from_this<stream> {
+  stream(consumers& o, std::shared_ptr<subscription> s, std::uint32_t p) : owner(&o), sub(std::move(s)), prefetch(p) {}
+
+  void on_deliver(incoming message) override { owner->arrived(shared_from_this(), std::move(message)); }
+  void on_cancelled() override {
+    owner->stream_ended(shared_from_this(), AMQP_NOT_FOUND, "the broker cancelled the consumer (queue deleted?)");
+  }
+  void on_closed(std::uint16_t code, const std::string& text) override {
+    owner->stream_ended(shared_from_this(), code, text);
+  }
+
+  consumers* owner;
+  std::shared_ptr<subscription> sub;
+  std::shared_ptr<channel> ch;
+  const std::uint32_t prefetch;
+  bool consuming = true;  // false: cancelled, kept for its unsettled deliveries
+  ack_window acks;
+  std::vector<std::function<void(bool)>> waiting;  // for the next flush
+  bool flush_soon = false;
+  bool flush_armed = false;
+  bool quieting = false;  // about to be cancelled: nothing is sent that would make the broker deliver
+  std::uint64_t arrivals = 0;
+  // Watching (consumer_watch.cpp).
+  bool confirmed = false;  // the broker said that it consumes
+  bool looking = false;    // a look is under way, since:
+  reactor::clock::time_point looked{};
+  std::uint64_t arrivals_seen = 0;
+  reactor::clock::time_point idle_since = reactor::clock::now();
+  int missed = 0;          // looks in a row that found no consumer
+  std::size_t asking = 0;  // `caught_up` calls that are open
+  // Unsubscribed: what goes back waits until what runs is settled (`give_back`).
+  bool holding = false;
+  bool hurried = false;            // it has waited long enough
+  std::size_t release_tokens = 0;  // deliveries that `releases` will give back
+  std::vector<std::function<void()>> releases;
+};
+
+struct consumers::subscription {
+  subscription_id id = 0;
+  std::string queue;
+  window w;
+  std::shared_ptr<subscriber> events;
+  std::shared_ptr<stream> current;
+  bool swapping = false;  // the old stream is being cancelled
+  bool stopping = false;  // unsubscribed
+  bool starting = false;  // probing the queue, or waiting to try again
+  std::uint32_t failures = 0;
+  reactor::timer_id timer = 0;
+  reactor::clock::time_point waits_since = reactor::clock::now();  // for the broker's word that it consumes
+  std::string problem;                                             // why it does not; empty: it does, or has just begun
+
+  std::deque<held> waiting;
+  std::size_t out = 0;  // handed out and not settled
+  std::uint64_t out_bytes = 0;
+  std::vector<delivery> batch;
+  bool batch_posted = false;
+
+  double mean_size = 0;
+  std::uint32_t sizes = 0;
+  bool counts = false;  // a delivery count was seen
+};
+
+}  // namespace leveret::core::rabbitmq

@@ -1,0 +1,3 @@
+#include <leveret/worker.hpp>
+
+LEVERET_TASKS(tasks) {}

@@ -1,0 +1,2 @@
+// A shared object without LEVERET_TASKS.
+extern "C" __attribute__((visibility("default"))) int answer() { return 42; }

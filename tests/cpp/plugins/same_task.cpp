@@ -1,0 +1,6 @@
+// Another plugin's task name.
+#include <leveret/worker.hpp>
+
+LEVERET_TASKS(tasks) {
+  tasks.add("add", [] {});
+}

@@ -1,0 +1,439 @@
+/// A process pool with real children: outcomes, deaths, culprits, quarantine, limits, recycling, the parent's end.
+#include "pools/processes.hpp"
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <future>
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "thread_loop.hpp"
+
+using namespace leveret::core;
+using namespace std::chrono_literals;
+
+namespace {
+
+class kept_log final : public log_sink {
+ public:
+  void log(leveret_log_level, std::string_view event, std::string_view job, std::string_view text) override {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    lines_ += std::string(event) + " " + std::string(job) + " " + std::string(text) + "\n";
+  }
+  [[nodiscard]] std::string lines() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return lines_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::string lines_;
+};
+
+class kept_progress final : public job_control {
+ public:
+  [[nodiscard]] bool is_cancelled(std::string_view) const override { return false; }
+  void progress(std::string_view job_id, std::string_view reply, std::string_view body) override {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    said_ += std::string(job_id) + " " + std::string(reply) + " " + std::string(body) + "\n";
+  }
+  [[nodiscard]] std::string said() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return said_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::string said_;
+};
+
+process_settings settings_for(std::uint32_t processes, std::uint32_t threads) {
+  process_settings s;
+  s.command = {std::string(LEVERET_BINARY_DIR) + "/pool_child"};
+  s.processes = processes;
+  s.threads = threads;
+  s.worker = "tester";
+  return s;
+}
+
+std::string job(const std::string& task, const std::string& args = "", const std::string& more = "") {
+  return R"({"task":")" + task + R"(","args":[)" + args + R"(],"retry_count":0)" + more + "}\n";
+}
+
+/// A pool at work, and what its deliveries ended as.
+class session {
+ public:
+  explicit session(process_settings s) : pool(std::move(s)) {
+    for (const described_task& t : pool.start().tasks) {
+      leveret_task abi{};
+      abi.size = sizeof abi;
+      abi.name = {t.name.data(), t.name.size()};
+      abi.max_retries = t.max_retries;
+      abi.call = [](void*, leveret_call*) { return LEVERET_FAILED; };
+      EXPECT_EQ(tasks.add(abi, t.source), "");
+    }
+    pool.attach(events, tasks, log, control);
+  }
+  ~session() {
+    pool.stop();
+    events.stop();
+  }
+
+  struct outcome {
+    std::uint64_t succeeded = 0;
+    std::string results;
+    std::vector<failed_line> failures;
+    std::vector<std::uint32_t> unstarted;
+  };
+
+  std::shared_ptr<work> run(const std::string& lines, const std::string& reply = "r") {
+    std::shared_ptr<work> made;
+    on_loop([&] {
+      delivery d;
+      d.token = ++token_;
+      d.msg.id = "m" + std::to_string(token_);
+      d.msg.queue = "q";
+      d.msg.reply = reply;
+      d.msg.data = body(lines);
+      made = pool.run(std::move(d), [this](const std::shared_ptr<work>& w) {
+        outcome o;
+        o.failures = w->take_failures();
+        for (const result_chunk& c : w->take_results()) o.results += c.data;
+        o.succeeded = w->succeeded_lines();
+        o.unstarted = w->unstarted();
+        const std::lock_guard<std::mutex> lock(mutex_);
+        ended_[w.get()] = std::move(o);
+        changed_.notify_all();
+      });
+      made_.push_back(made);  // so that no address comes twice
+    });
+    return made;
+  }
+  outcome wait(const std::shared_ptr<work>& w) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    EXPECT_TRUE(changed_.wait_for(lock, 60s, [&] { return ended_.count(w.get()) != 0; })) << log.lines();
+    return ended_[w.get()];
+  }
+  bool has_ended(const std::shared_ptr<work>& w) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return ended_.count(w.get()) != 0;
+  }
+  void until_running(const std::shared_ptr<work>& w, std::size_t lines) {
+    const auto deadline = std::chrono::steady_clock::now() + 60s;
+    std::size_t now = 0;
+    while (now != lines && std::chrono::steady_clock::now() < deadline) {
+      on_loop([&] { now = w->running_lines(100).size(); });
+    }
+    ASSERT_EQ(now, lines);
+  }
+  template <class F>
+  void on_loop(F&& f) {
+    std::promise<void> done;
+    events.post([&] {
+      f();
+      done.set_value();
+    });
+    done.get_future().wait();
+  }
+
+  kept_log log;
+  kept_progress control;
+  registry tasks;
+  thread_loop events;
+  process_pool pool;
+
+ private:
+  delivery_token token_ = 0;
+  std::vector<std::shared_ptr<work>> made_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::map<const work*, outcome> ended_;
+};
+
+std::string repeated(const std::string& line, int n) {
+  std::string all;
+  for (int i = 0; i < n; ++i) all += line;
+  return all;
+}
+
+std::size_t count_lines(const std::string& text) {
+  return static_cast<std::size_t>(std::count(text.begin(), text.end(), '\n'));
+}
+
+void wait_gone(pid_t pid) {
+  const auto deadline = std::chrono::steady_clock::now() + 20s;
+  while (::kill(pid, 0) == 0 && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+  EXPECT_NE(::kill(pid, 0), 0) << pid;
+}
+
+}  // namespace
+
+TEST(processes, run_every_line_once_and_carry_results_and_failures) {
+  session s(settings_for(2, 2));
+  std::vector<std::shared_ptr<work>> works;
+  for (int i = 0; i < 200; ++i) {
+    std::string lines;
+    for (int n = 0; n < 500; ++n) lines += n % 100 == 7 ? job("fail") : job("echo", std::to_string(n));
+    works.push_back(s.run(lines));
+  }
+  for (const auto& w : works) {
+    const session::outcome o = s.wait(w);
+    EXPECT_EQ(o.succeeded, 495U);
+    ASSERT_EQ(o.failures.size(), 5U);
+    EXPECT_EQ(o.failures[0].fate, line_fate::retry);
+    EXPECT_NE(o.failures[0].text.find("as asked"), std::string::npos);
+    EXPECT_EQ(count_lines(o.results), 495U);
+    for (int n = 0; n < 500; ++n) {
+      if (n % 100 == 7) continue;
+      const std::string one = "{\"line\":" + std::to_string(n + 1) + ",\"result\":[" + std::to_string(n) + "]}\n";
+      ASSERT_NE(o.results.find(one), std::string::npos) << n;
+    }
+  }
+}
+
+TEST(processes, results_larger_than_the_ring_come_whole) {
+  session s(settings_for(1, 2));
+  const session::outcome o = s.wait(s.run(repeated(job("big", "900000"), 6)));
+  EXPECT_EQ(o.succeeded, 6U);
+  EXPECT_GT(o.results.size(), 6U * 900'000U);
+  EXPECT_EQ(count_lines(o.results), 6U);
+}
+
+TEST(processes, a_crash_charges_the_job_of_its_thread_alone) {
+  session s(settings_for(1, 3));
+  const std::vector<pid_t> before = s.pool.pids();
+  std::string lines;
+  for (int i = 0; i < 100; ++i) lines += i == 40 ? job("segv") : job("echo", std::to_string(i));
+  lines += job("sleep", "50");
+  const session::outcome o = s.wait(s.run(lines));
+  EXPECT_EQ(o.succeeded, 100U);
+  ASSERT_EQ(o.failures.size(), 1U);
+  EXPECT_EQ(o.failures[0].fate, line_fate::retry);
+  EXPECT_EQ(o.failures[0].id, "m1/41");
+  EXPECT_EQ(o.failures[0].next_retry_count, 1U);
+  EXPECT_NE(o.failures[0].error.find("process " + std::to_string(before[0]) + " was killed by SIGSEGV"),
+            std::string::npos)
+      << o.failures[0].error;
+  EXPECT_NE(o.failures[0].error.find("MiB resident"), std::string::npos);
+  EXPECT_EQ(count_crashes(o.failures[0].text), 1);
+  // The child is back.
+  EXPECT_EQ(s.wait(s.run(job("noop"))).succeeded, 1U);
+  EXPECT_NE(s.pool.pids()[0], before[0]);
+}
+
+TEST(processes, a_stack_overflow_is_a_crash_like_others) {
+  session s(settings_for(1, 2));
+  const session::outcome o = s.wait(s.run(job("sleep", "300") + job("overflow")));
+  ASSERT_EQ(o.failures.size(), 1U);
+  EXPECT_EQ(o.failures[0].id, "m1/2");
+  EXPECT_NE(o.failures[0].error.find("SIGSEGV"), std::string::npos) << o.failures[0].error;
+}
+
+TEST(processes, an_unknown_culprit_is_found_in_quarantine) {
+  session s(settings_for(1, 4));
+  // Four run at once when one of them kills the process: nobody knows which.
+  const session::outcome o =
+      s.wait(s.run(job("sleep", "400") + job("sleep", "400") + job("sleep", "400") + job("kill") + job("sleep", "1")));
+  EXPECT_EQ(o.succeeded, 4U);
+  ASSERT_EQ(o.failures.size(), 1U) << s.log.lines();
+  EXPECT_EQ(o.failures[0].id, "m1/4");
+  EXPECT_NE(o.failures[0].error.find("SIGKILL"), std::string::npos);
+  EXPECT_NE(s.log.lines().find("4 jobs ran in it: each runs again alone"), std::string::npos) << s.log.lines();
+}
+
+TEST(processes, a_job_that_crashed_as_often_as_it_may_is_dead) {
+  session s(settings_for(1, 1));
+  const std::string crash = R"({"time":"2026-01-01T00:00:00.000Z","worker":"w","error":"crashed: process 1 was"})";
+  const session::outcome o =
+      s.wait(s.run(job("exit", "", R"(,"max_retries":50,"errors":[)" + crash + "," + crash + "]")));
+  ASSERT_EQ(o.failures.size(), 1U);
+  EXPECT_EQ(o.failures[0].fate, line_fate::dead);
+  EXPECT_EQ(o.failures[0].reason, "crashed");
+  EXPECT_NE(o.failures[0].error.find("ended with exit code 3"), std::string::npos) << o.failures[0].error;
+  EXPECT_NE(o.results.find(R"("state":"dead")"), std::string::npos);
+  // And one without retries is dead at the first.
+  const session::outcome once = s.wait(s.run(job("exit", "", R"(,"max_retries":0)")));
+  EXPECT_EQ(once.failures.at(0).fate, line_fate::dead);
+}
+
+TEST(processes, a_hard_limit_ends_the_job_and_spares_its_neighbours) {
+  session s(settings_for(1, 3));
+  const session::outcome o = s.wait(s.run(job("hang") + job("sleep", "600") + job("sleep", "1") + job("noop")));
+  EXPECT_EQ(o.succeeded, 3U);
+  ASSERT_EQ(o.failures.size(), 1U);
+  EXPECT_EQ(o.failures[0].id, "m1/1");
+  EXPECT_NE(o.failures[0].error.find("hard time limit"), std::string::npos) << o.failures[0].error;
+}
+
+TEST(processes, a_job_that_is_terminated_ends_as_cancelled_and_spares_its_neighbours) {
+  session s(settings_for(1, 3));
+  // The second is a retry of another message's job: its id stands in its line.
+  const std::string retried = job("sleep", "600000", R"(,"id":"m0/7")");
+  const auto w = s.run(job("sleep", "600000") + retried + job("sleep", "300") + job("noop"));
+  s.until_running(w, 3);
+  const auto terminated = [&](const char* id) {
+    bool can = false;
+    s.on_loop([&] { can = s.pool.kill_job(id); });
+    return can;
+  };
+  EXPECT_TRUE(terminated("m1/9"));
+  EXPECT_TRUE(terminated("m1/1"));
+  EXPECT_TRUE(terminated("m0/7"));
+  const session::outcome o = s.wait(w);
+  EXPECT_EQ(o.succeeded, 2U);
+  ASSERT_EQ(o.failures.size(), 2U) << s.log.lines();
+  EXPECT_EQ(o.failures[0].id, "m1/1");
+  EXPECT_EQ(o.failures[1].id, "m0/7");
+  for (const failed_line& f : o.failures) EXPECT_EQ(f.fate, line_fate::cancelled);
+  EXPECT_NE(o.results.find(R"({"line":1,"state":"cancelled"})"), std::string::npos) << o.results;
+  EXPECT_NE(o.results.find(R"({"line":7,"state":"cancelled"})"), std::string::npos) << o.results;
+  EXPECT_NE(s.log.lines().find("job_terminated m0/7"), std::string::npos) << s.log.lines();
+  // Whoever comes later is not meant.
+  EXPECT_EQ(s.wait(s.run(job("noop"))).succeeded, 1U);
+}
+
+TEST(processes, attempts_go_on_without_a_thread_and_crash_alone) {
+  process_settings settings = settings_for(1, 1);
+  settings.parked = 100;
+  session s(std::move(settings));
+  const session::outcome o = s.wait(s.run(repeated(job("later", "100"), 100)));
+  EXPECT_EQ(o.succeeded, 100U);
+  EXPECT_EQ(count_lines(o.results), 100U);
+  const session::outcome crash = s.wait(s.run(repeated(job("later", "200"), 3) + job("segv")));
+  EXPECT_EQ(crash.succeeded, 3U);
+  ASSERT_EQ(crash.failures.size(), 1U);
+  EXPECT_EQ(crash.failures[0].id, "m2/4");
+}
+
+TEST(processes, a_handler_that_forks_ends_its_copy) {
+  session s(settings_for(1, 1));
+  const session::outcome o = s.wait(s.run(job("fork") + job("noop")));
+  EXPECT_EQ(o.succeeded, 2U);
+  EXPECT_EQ(count_lines(o.results), 2U);
+  EXPECT_NE(o.results.find(R"({"line":1,"result":1})"), std::string::npos) << o.results;
+}
+
+TEST(processes, children_killed_at_random_lose_and_double_nothing) {
+  session s(settings_for(2, 2));
+  std::vector<std::shared_ptr<work>> works;
+  unsigned seed = static_cast<unsigned>(std::chrono::steady_clock::now().time_since_epoch().count());
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  std::string lines;
+  for (int n = 0; n < 2'000; ++n) lines += job("echo", std::to_string(n));
+  std::size_t kills = 0;
+  for (int i = 0; i < 400; ++i) {
+    works.push_back(s.run(lines));
+    if (i % 20 == 19) {
+      const std::vector<pid_t> pids = s.pool.pids();
+      const pid_t pid = pids[static_cast<std::size_t>(rand_r(&seed)) % pids.size()];
+      if (pid > 0 && ::kill(pid, SIGKILL) == 0) ++kills;
+      s.wait(works[works.size() - 1 - static_cast<std::size_t>(rand_r(&seed)) % 10]);
+    }
+  }
+  std::size_t charged = 0;
+  for (const auto& w : works) {
+    const session::outcome o = s.wait(w);
+    EXPECT_EQ(o.succeeded + o.failures.size(), 2'000U);
+    EXPECT_EQ(count_lines(o.results), o.succeeded);
+    charged += o.failures.size();
+  }
+  // A job is charged if it was the only one that ran; then it is retried.
+  EXPECT_LE(charged, kills);
+  EXPECT_GT(kills, 0U);
+}
+
+TEST(processes, lines_not_started_are_given_back_and_the_running_ones_may_end) {
+  session s(settings_for(1, 1));
+  const auto first = s.run(job("sleep", "200") + repeated(job("noop"), 9));
+  const auto second = s.run(repeated(job("noop"), 5));
+  while (!s.has_ended(first)) {
+    bool started = false;
+    s.on_loop([&] { started = first->started(); });
+    if (started) break;
+  }
+  s.on_loop([&] {
+    first->stop_starting();
+    second->stop_starting();
+  });
+  const session::outcome o = s.wait(first);
+  EXPECT_EQ(o.succeeded, 1U);
+  EXPECT_EQ(o.unstarted.size(), 9U);
+  EXPECT_EQ(s.wait(second).unstarted.size(), 5U);
+}
+
+TEST(processes, abandoned_lines_are_given_back_and_their_processes_killed) {
+  session s(settings_for(1, 1));
+  const auto w = s.run(job("sleep", "60000") + job("noop"));
+  bool started = false;
+  while (!started) s.on_loop([&] { started = w->started(); });
+  const pid_t pid = s.pool.pids()[0];
+  s.on_loop([&] { w->abandon_running(); });
+  EXPECT_EQ(s.wait(w).unstarted, (std::vector<std::uint32_t>{0, 1}));
+  EXPECT_TRUE(s.pool.abandon());
+  EXPECT_NE(::kill(pid, 0), 0);
+}
+
+TEST(processes, cancelled_jobs_do_not_start_and_progress_comes_through) {
+  session s(settings_for(2, 1));
+  s.on_loop([&] { s.pool.cancel("m1/2"); });
+  const session::outcome o = s.wait(s.run(job("progress") + job("echo", "1") + job("echo", "2")));
+  EXPECT_EQ(o.succeeded, 2U);
+  ASSERT_EQ(o.failures.size(), 1U);
+  EXPECT_EQ(o.failures[0].fate, line_fate::cancelled);
+  EXPECT_EQ(o.failures[0].id, "m1/2");
+  EXPECT_EQ(s.control.said(), "m1/1 r {\"done\":0.5}\n");
+  s.on_loop([&] { s.pool.cancel("m2/1"); });  // children that have read the list see what is new
+  EXPECT_EQ(s.wait(s.run(job("echo") + job("noop"))).failures.at(0).id, "m2/1");
+}
+
+TEST(processes, a_child_is_replaced_after_so_many_jobs) {
+  process_settings settings = settings_for(1, 2);
+  settings.max_jobs_per_child = 100;
+  settings.tick = 5ms;
+  session s(std::move(settings));
+  const pid_t first = s.pool.pids()[0];
+  EXPECT_EQ(s.wait(s.run(repeated(job("noop"), 150))).succeeded, 150U);
+  wait_gone(first);
+  EXPECT_EQ(s.wait(s.run(repeated(job("echo", "1"), 50))).succeeded, 50U);
+  EXPECT_NE(s.log.lines().find("child_recycled"), std::string::npos);
+}
+
+TEST(processes, a_child_that_ends_before_it_is_ready_fails_the_start) {
+  process_settings settings = settings_for(1, 1);
+  settings.command.push_back("--broken");
+  process_pool pool(std::move(settings));
+  try {
+    (void)pool.start();
+    FAIL() << "started";
+  } catch (const std::runtime_error& why) {
+    EXPECT_NE(std::string(why.what()).find("ended with exit code 7 before it was ready"), std::string::npos)
+        << why.what();
+  }
+}
+
+TEST(processes, children_end_with_their_parent) {
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  const pid_t parent = fork();
+  if (parent == 0) {
+    process_pool pool(settings_for(2, 1));
+    (void)pool.start();
+    for (const pid_t pid : pool.pids()) (void)!write(ends[1], &pid, sizeof pid);
+    for (;;) ::pause();
+  }
+  pid_t children[2] = {};
+  for (pid_t& pid : children) ASSERT_EQ(::read(ends[0], &pid, sizeof pid), static_cast<ssize_t>(sizeof pid));
+  EXPECT_EQ(::kill(children[0], 0), 0);
+  ::kill(parent, SIGKILL);
+  ASSERT_EQ(::waitpid(parent, nullptr, 0), parent);
+  for (const pid_t pid : children) wait_gone(pid);
+  ::close(ends[0]);
+  ::close(ends[1]);
+}

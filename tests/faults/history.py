@@ -1,0 +1,84 @@
+"""What producers and handlers leave behind in a run with faults, and how it is read back.
+
+A job is known by its number: the producer's index times `NUMBERS`, and a sequence from 0. A producer notes in a file of
+its own, one line by one write, when it begins to send (`invoke`) and what came of it: `ok` (durable), `fail` (certainly
+not sent) or `unknown`. The handler appends a line to one file for each attempt, before it returns. Both survive
+`kill -9` of whoever wrote them, up to the line being written.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from array import array
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["NUMBERS", "Effects", "Event", "Log", "read_effects", "read_log"]
+
+NUMBERS = 1_000_000_000
+"""Numbers that one producer has."""
+
+
+class Log:
+    """A producer's notes."""
+
+    def __init__(self, path: str) -> None:
+        """Open the file; append to it."""
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+    def note(self, what: str, first: int, count: int) -> None:
+        """Note what became of jobs `first` to `first + count - 1`."""
+        if count:
+            os.write(self._file, f"{what} {first} {count} {time.monotonic():.6f}\n".encode())
+
+
+@dataclass(frozen=True)
+class Event:
+    """A line of a producer's notes."""
+
+    what: str
+    first: int
+    count: int
+    time: float
+    """On the machine's monotonic clock, in seconds."""
+
+
+def read_log(path: Path) -> Iterator[Event]:
+    """Give the events of a producer's notes in order; a line cut short at the end is left out."""
+    for line in path.read_bytes().split(b"\n")[:-1]:
+        what, first, count, when = line.decode().split()
+        yield Event(what, int(first), int(count), float(when))
+
+
+@dataclass
+class Effects:
+    """What handlers noted, in the order written: parallel arrays."""
+
+    numbers: array[int] = field(default_factory=lambda: array("q"))
+    """Of the jobs."""
+    places: array[int] = field(default_factory=lambda: array("q"))
+    """Where each line begins in the file."""
+    workers: array[int] = field(default_factory=lambda: array("q"))
+    """The process ids of who ran them."""
+
+
+def read_effects(path: Path) -> Effects:
+    """Read the handlers' file; lines are `number job_id retry_count process_id`."""
+    found = Effects()
+    place = 0
+    if not path.exists():
+        return found
+    with path.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                number, _, _, worker = line.split(b" ")
+                found.numbers.append(int(number))
+                found.workers.append(int(worker))
+                found.places.append(place)
+            place += len(line)
+    return found

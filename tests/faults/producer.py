@@ -1,0 +1,126 @@
+"""A producer of the fault runs: sends numbered jobs until SIGTERM, and notes what came of each.
+
+    python -m faults.producer URL QUEUE EFFECTS LOG INDEX SEED RATE CALM_UNTIL
+
+Batches of all sizes, one job at a time from several threads, and, from CALM_UNTIL on (on the monotonic clock), a job
+now and then that takes its process down.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import leveret
+
+from faults.history import NUMBERS, Log
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+THREADS = 4
+CRASHES = 1 / 500
+"""How many of the single jobs take their process down."""
+PYTHON_QUEUE = "-python"
+"""What the queue of the Python handlers ends with."""
+
+
+class Producer:
+    """Sends numbered jobs and notes what came of each."""
+
+    def __init__(self, url: str, queue: str, effects: str, log: Log) -> None:
+        """Open nothing yet."""
+        self.app = leveret.App(url, publish_deadline=20, batch_bytes=2_048)
+        self._effects = effects
+        self._log = log
+
+        @self.app.native(name="effect", queue=queue, ignore_result=True)
+        def effect(path: str, n: int) -> int:
+            raise NotImplementedError
+
+        @self.app.native(name="crash", queue=queue, ignore_result=True)
+        def crash(path: str, n: int) -> None:
+            raise NotImplementedError
+
+        @self.app.task(name="note", queue=queue + PYTHON_QUEUE, ignore_result=True)
+        def note(path: str, n: int) -> None:
+            raise NotImplementedError
+
+        self.effect, self.crash, self.note = effect, crash, note
+
+    def send_many(self, first: int, count: int, *, python: bool) -> None:
+        """Send a batch."""
+        self._log.note("invoke", first, count)
+        jobs = ((self._effects, first + i) for i in range(count))
+        try:
+            if python:
+                self.note.send_many(jobs)
+            else:
+                self.effect.send_many(jobs)
+        except leveret.SendManyError as error:
+            self._log.note("ok", first, error.index)
+            self._log.note("unknown", first + error.index, count - error.index)
+        except leveret.Error:
+            self._log.note("unknown", first, count)
+        else:
+            self._log.note("ok", first, count)
+
+    def send_one(self, number: int, *, crashes: bool) -> None:
+        """Send one job."""
+        self._log.note("invoke", number, 1)
+        try:
+            if crashes:
+                self.crash.send(self._effects, number)
+            else:
+                self.effect.send(self._effects, number)
+        except leveret.PublishRefused:
+            self._log.note("fail", number, 1)
+        except leveret.Error:
+            self._log.note("unknown", number, 1)
+        else:
+            self._log.note("ok", number, 1)
+
+    def send_at_once(self, first: int, crashes: Sequence[bool]) -> None:
+        """Send jobs one by one from several threads."""
+
+        def send_some(start: int) -> None:
+            for i in range(start, len(crashes), THREADS):
+                self.send_one(first + i, crashes=crashes[i])
+
+        threads = [threading.Thread(target=send_some, args=(start,)) for start in range(THREADS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+
+def main() -> None:
+    """Send until SIGTERM."""
+    url, queue, effects, log, index, seed, rate, calm_until = sys.argv[1:]
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    chance = random.Random(int(seed))
+    producer = Producer(url, queue, effects, Log(log))
+    number = int(index) * NUMBERS
+    due = time.monotonic()
+    while not stop.is_set():
+        if chance.random() < 0.7:
+            count = chance.choice((1, 10, 100, 1_000))
+            producer.send_many(number, count, python=chance.random() < 0.2)
+        else:
+            count = 16
+            calm = time.monotonic() < float(calm_until)
+            producer.send_at_once(number, [not calm and chance.random() < CRASHES for _ in range(count)])
+        number += count
+        # Not faster than asked for: a backlog would hide how fast a fault is got over. Lost time is not made up for.
+        due = max(due + count / float(rate), time.monotonic())
+        stop.wait(due - time.monotonic())
+    producer.app.close(20)
+
+
+if __name__ == "__main__":
+    main()

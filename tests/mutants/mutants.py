@@ -1,0 +1,204 @@
+"""Faults for `make mutants`: what each replaces, and the test that must find it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["MUTANTS", "Mutant"]
+
+
+class Mutant(NamedTuple):
+    """A fault in one file."""
+
+    name: str
+    file: str
+    old: str
+    """What is replaced; once in the file."""
+    new: str
+    program: str
+    """The test program."""
+    tests: str = "*"
+    """Of its tests, as gtest filters them."""
+    also: tuple[str, ...] = ()
+    """Programs that the test starts."""
+
+
+MUTANTS = (
+    Mutant(
+        "settled before its jobs ran",
+        "src/tracker.cpp",
+        "  const delivery_token token = d.token;\n  auto w = pool_.run(",
+        "  const delivery_token token = d.token;\n"
+        "  pending early;\n"
+        "  early.queue = &queue;\n"
+        "  early.plan.what.token = token;\n"
+        "  settle(std::move(early));\n"
+        "  auto w = pool_.run(",
+        "simulation_test",
+    ),
+    Mutant(
+        "dropped when it crashed",
+        "src/tracker.cpp",
+        "p.plan = plan_move(d, base + kSuspectsSuffix, false, loop_.wall(), random_, returner_);",
+        "p.plan.what.token = d.token;",
+        "simulation_test",
+    ),
+    Mutant(
+        "duplicates told by ids merely seen",
+        "src/tracker.cpp",
+        "  if (d.returns > 0 || (d.returns < 0 && d.redelivered)) unclean(queue);\n",
+        "  remember(d.msg.id);\n  if (d.returns > 0 || (d.returns < 0 && d.redelivered)) unclean(queue);\n",
+        "simulation_test",
+    ),
+    Mutant(
+        "retries forgotten",
+        "src/settling.cpp",
+        "        by_count[line.next_retry_count].add(line.text);\n",
+        "",
+        "simulation_test",
+    ),
+    Mutant(
+        "dead job not stored",
+        "src/settling.cpp",
+        "        plan.what.dead.push_back({base_queue(m.queue), line.id, std::move(line.text)});\n",
+        "",
+        "worker_test",
+        "*retries*",
+    ),
+    Mutant(
+        "results dropped at settling",
+        "src/settling.cpp",
+        "  plan.what.results = w.take_results();\n",
+        "  (void)w.take_results();\n",
+        "worker_test",
+        "*every_job*",
+    ),
+    Mutant(
+        "unstarted lines forgotten",
+        "src/settling.cpp",
+        "  if (!w.unstarted().empty()) {\n    packer rest",
+        "  if (false) {\n    packer rest",
+        "simulation_test",
+    ),
+    Mutant(
+        "retry counter not raised",
+        "src/attempt.cpp",
+        "    retry.next_retry_count = retry_count + 1;\n",
+        "    retry.next_retry_count = retry_count;\n",
+        "worker_test",
+        "*retries*",
+    ),
+    Mutant(
+        "last line of a batch not run",
+        "src/pools/thread_work.cpp",
+        "  if (line >= lines()) {\n    s.running.store(kIdle",
+        "  if (line + 1 == lines() && line > 0 && end_line(s)) return take(thread, line);\n"
+        "  if (line >= lines()) {\n    s.running.store(kIdle",
+        "worker_test",
+        "*every_job*",
+    ),
+    Mutant(
+        "last message of a send_many not sent",
+        "src/window_publisher.cpp",
+        "    if (jobs_ > 0) send();\n    std::unique_lock",
+        "    if (jobs_ > 1000000) send();\n    std::unique_lock",
+        "producer_test",
+        "*many_jobs*",
+    ),
+    Mutant(
+        "ids of shared messages off by one",
+        "src/coalescer.cpp",
+        "then(message, ++line, outcome);",
+        "then(message, line++, outcome);",
+        "producer_test",
+        "*threads_send*",
+    ),
+    Mutant(
+        "lines of a dead child forgotten",
+        "src/pools/process_ends.cpp",
+        "          again.which.push_back(block.view.index(line));\n",
+        "",
+        "processes_test",
+        "*random*",
+        ("pool_child",),
+    ),
+    Mutant(
+        "SQLite: fencing ignored",
+        "src/transports/sqlite/store.cpp",
+        "  if (drop_lease_.run(owner, l.msg, l.number) == 0) return false;\n  drop_body_",
+        "  drop_lease_.run(owner, l.msg, l.number);\n  drop_body_",
+        "sqlite_test",
+        "*fenced*",
+    ),
+    Mutant(
+        "SQLite: a lease never expires",
+        "src/transports/sqlite/observer.cpp",
+        "    if (s.unchanged >= row.lease) gone.push_back(row.owner);\n",
+        "",
+        "sqlite_processes_test",
+    ),
+    Mutant(
+        "SQLite: queue order swapped",
+        "src/transports/sqlite/schema.hpp",
+        "FROM ready WHERE queue = ?1 ORDER BY seq LIMIT ?2",
+        "FROM ready WHERE queue = ?1 ORDER BY seq DESC LIMIT ?2",
+        "conformance_test",
+        "*/sqlite",
+    ),
+    Mutant(
+        "SQLite: a release is charged",
+        "src/transports/sqlite/transaction.cpp",
+        "store_.give_back(owner_, found->second.l, false);",
+        "store_.give_back(owner_, found->second.l, true);",
+        "conformance_test",
+        "*/sqlite",
+    ),
+    Mutant(
+        "SQLite: results in no transaction",
+        "src/transports/sqlite/transaction.cpp",
+        "  for (const result_chunk& r : s.results) store_.add_result(r, now);\n",
+        "",
+        "conformance_test",
+        "*/sqlite",
+    ),
+    Mutant(
+        "RabbitMQ: published without mandatory",
+        "src/transports/rabbitmq/wire.cpp",
+        "  *at++ = 1;\n  *at++ = kFrameEnd;\n  frame_head(at, AMQP_FRAME_HEADER",
+        "  *at++ = 0;\n  *at++ = kFrameEnd;\n  frame_head(at, AMQP_FRAME_HEADER",
+        "conformance_test",
+        "*unknown_queue*/rabbitmq:*no_such*/rabbitmq:*publish*/rabbitmq",
+    ),
+    Mutant(
+        "RabbitMQ: confirm taken for granted",
+        "src/transports/rabbitmq/publisher.cpp",
+        "    next.sent = true;\n",
+        "    next.sent = true;\n"
+        "    publish_end granted;\n"
+        "    granted.outcome.status = publish_status::accepted;\n"
+        "    next.group->end(next.index, std::move(granted));\n",
+        "rabbitmq_test",
+    ),
+    Mutant(
+        "RabbitMQ: a nack taken for a confirm",
+        "src/transports/rabbitmq/publisher.cpp",
+        "  if (!acked) {\n",
+        "  if (!acked && message.index > 1'000'000) {\n",
+        "rabbitmq_test",
+    ),
+    Mutant(
+        "RabbitMQ: acknowledged before what takes its place is confirmed",
+        "src/transports/rabbitmq/sender.cpp",
+        "  send(s.publish, group, 0, true);\n  std::vector<outgoing> now = one->others;",
+        "  if (one->final) consumers_.finish(one->token, [](bool) {});\n"
+        "  send(s.publish, group, 0, true);\n  std::vector<outgoing> now = one->others;",
+        "rabbitmq_test",
+    ),
+    Mutant(
+        "RabbitMQ: what was not confirmed is not sent again",
+        "src/transports/rabbitmq/publisher.cpp",
+        "    if (s->open && !s->message.group->ended(s->message.index)) ready_.push_front(std::move(s->message));\n",
+        "",
+        "rabbitmq_test",
+    ),
+)

@@ -1,0 +1,108 @@
+"""Soft time limits of handlers."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+from typing import TYPE_CHECKING, Any
+
+import leveret
+import pytest
+from leveret.limits import limited
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_names = itertools.count()
+
+
+@pytest.fixture
+def app() -> Iterator[leveret.App]:
+    """An app on a broker of its own in this process."""
+    with leveret.App(f"memory://limits-{next(_names)}") as opened:
+        yield opened
+
+
+def spin() -> None:
+    """Run Python code for ever."""
+    while True:
+        pass
+
+
+def test_a_handler_that_runs_too_long_is_interrupted_and_may_end_in_its_own_way(app: leveret.App) -> None:
+    @app.task(soft_limit=0.05, max_retries=0)
+    def tidy() -> str:
+        try:
+            spin()
+        except leveret.SoftTimeLimit:
+            return "tidied up"
+
+    @app.task(soft_limit=0.05, max_retries=0)
+    def late() -> None:
+        spin()
+
+    jobs: list[Any] = [tidy.send(), late.send()]
+    app.worker().run_until_idle(30)
+    assert jobs[0].result(0) == "tidied up"
+    with pytest.raises(leveret.JobDead) as caught:
+        jobs[1].result(0)
+    assert (caught.value.type, caught.value.message) == (
+        "leveret.errors.SoftTimeLimit",
+        "the task's soft_limit was over",
+    )
+
+
+def test_a_coroutine_is_cancelled_where_it_awaits(app: leveret.App) -> None:
+    seen: list[type[BaseException]] = []
+
+    @app.task(soft_limit=0.05, max_retries=0)
+    async def late() -> None:
+        try:
+            await asyncio.Event().wait()
+        except BaseException as error:
+            seen.append(type(error))
+            raise
+
+    @app.task(soft_limit=30, max_retries=0)
+    async def own() -> None:
+        raise TimeoutError("of its own")
+
+    first, second = late.send(), own.send()
+    app.worker().run_until_idle(30)
+    assert seen == [asyncio.CancelledError]
+    with pytest.raises(leveret.JobDead, match="SoftTimeLimit"):
+        first.result(0)
+    with pytest.raises(leveret.JobDead, match="TimeoutError: of its own"):
+        second.result(0)
+
+
+def test_what_ends_in_time_is_left_alone_then_and_later() -> None:
+    quick = limited(lambda n: n, 0.0005)
+    missed = 0
+    for n in range(3000):
+        # Some end in the moment in which they are interrupted: the answer, or the error, and nothing afterwards.
+        try:
+            assert quick(n) == n
+        except leveret.SoftTimeLimit:
+            missed += 1
+    assert missed < 3000
+    done = threading.Event()
+    done.wait(0.01)  # a stray one would be raised here
+
+
+def test_the_soonest_limit_comes_first() -> None:
+    order: list[str] = []
+
+    def run(name: str, seconds: float) -> None:
+        try:
+            limited(spin, seconds)()
+        except leveret.SoftTimeLimit:
+            order.append(name)
+
+    threads = [threading.Thread(target=run, args=each) for each in (("late", 0.3), ("soon", 0.05))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert order == ["soon", "late"]

@@ -1,0 +1,185 @@
+"""Processes killed, stopped, added and removed in a run; brokers restarted. Both brokers unless said."""
+
+from __future__ import annotations
+
+import json
+import signal
+from typing import TYPE_CHECKING
+
+import leveret
+import pytest
+from support.effects import Effects
+from support.processes import Broker, Worker, python, until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from support.rabbitmq_node import RabbitNode
+
+JOBS_A_MESSAGE = 50
+
+
+def send_effects(broker: Broker, jobs: int, microseconds: int = 0) -> None:
+    """Publish `jobs` numbered jobs, some fifty a message; each takes so long."""
+    task, more = ("spin", [microseconds]) if microseconds else ("effect", [])
+    line = len(json.dumps({"task": task, "args": [str(broker.effects_file), jobs, *more], "retry_count": 0})) + 1
+    path = str(broker.effects_file)
+    with leveret.App(broker.url, batch_bytes=line * JOBS_A_MESSAGE) as app:
+        tasks = Effects(app, broker.queue, ignore_result=True)
+        if microseconds:
+            tasks.spin.send_many((path, n, microseconds) for n in range(jobs))
+        else:
+            tasks.effect.send_many((path, n) for n in range(jobs))
+
+
+def test_a_worker_killed_amid_a_run_costs_at_most_what_it_had_started(broker: Broker, effects: Path) -> None:
+    jobs = 100_000
+    send_effects(broker, jobs)
+    with (
+        broker.worker(effects) as victim,
+        broker.worker(effects, "--burst") as first,
+        broker.worker(effects, "--burst") as second,
+    ):
+        until(lambda: broker.effects_file.exists() and broker.effects_file.stat().st_size > 500_000, "the run is on")
+        victim.kill()
+        counts = [first.summary(), second.summary()]
+    # The bursts end at an empty queue, which may be before the victim died and what it held came back.
+    counts.append(broker.drain(effects))
+    # What the victim settled is in no summary; what it left is in the others'.
+    times = broker.times_run()
+    assert set(times) == set(range(jobs))
+    by_victim = {effect.n for effect in broker.effects() if effect.pid == victim.pid}
+    assert by_victim, "the victim took part"
+    repeated = {n for n, count in times.items() if count > 1}
+    assert repeated <= by_victim
+    assert max(times.values()) <= 2
+    # Started and unsettled: the message at hand, and those whose settling was on its way.
+    assert len(repeated) <= 64 * (JOBS_A_MESSAGE + 5)
+    assert sum(c["succeeded"] for c in counts) >= jobs - len(by_victim)
+    assert all(c["dead"] == c["retried"] == 0 for c in counts)
+    assert broker.drain(effects)["succeeded"] == 0, "all messages are settled"
+
+
+def test_what_a_killed_producer_was_told_to_be_accepted_is_there_and_no_half_message(
+    broker: Broker, effects: Path
+) -> None:
+    script = """if True:
+        import sys, leveret
+        url, queue, path = sys.argv[1:]
+        app = leveret.App(url)
+        @app.native(name="effect", queue=queue, ignore_result=True)
+        def effect(path: str, n: int) -> int: ...
+        n = 0
+        while True:
+            effect.send_many((path, n + i) for i in range(2000))
+            n += 2000
+            print(n)
+    """
+    with python(script, broker.url, broker.queue, str(broker.effects_file)) as producer:
+        assert producer.stdout is not None
+        accepted = 0
+        while accepted < 20_000:
+            accepted = int(producer.stdout.readline())
+        producer.send_signal(signal.SIGKILL)
+        rest = producer.stdout.read().split()
+    accepted = int(rest[-1]) if rest else accepted
+    summary = broker.drain(effects)
+    assert summary["dead"] == 0, "no line is cut in two"
+    times = broker.times_run()
+    assert set(times) == set(range(len(times))), "a prefix of what was sent"
+    assert len(times) >= accepted
+    assert set(times.values()) == {1}
+
+
+def test_a_stopped_worker_charges_no_attempt_and_gives_the_rest_back(broker: Broker, effects: Path) -> None:
+    jobs = 20_000
+    send_effects(broker, jobs, 50)
+    with broker.worker(effects) as stopped:
+        until(lambda: broker.effects_file.exists() and broker.effects_file.stat().st_size > 50_000, "the run is on")
+        first = stopped.stop()
+    assert 0 < first["succeeded"] < jobs
+    second = broker.drain(effects)
+    assert first["succeeded"] + second["succeeded"] == jobs
+    effects_seen = broker.effects()
+    assert len(effects_seen) == jobs, "a clean stop repeats nothing"
+    assert {effect.n for effect in effects_seen} == set(range(jobs))
+    assert {effect.retry_count for effect in effects_seen} == {0}
+
+
+def test_workers_are_added_and_removed_in_a_run(broker: Broker, effects: Path) -> None:
+    jobs = 30_000
+    send_effects(broker, jobs, 50)
+    counts = []
+    with broker.worker(effects) as first:
+        until(lambda: len(broker.effects()) > 1_000, "the first runs")
+        with broker.worker(effects) as second:
+            until(lambda: len({effect.pid for effect in broker.effects()}) == 2, "the second takes part")
+            counts.append(first.stop())
+            with broker.worker(effects, "--burst") as third:
+                counts.append(second.stop())
+                counts.append(third.summary())
+    assert sum(c["succeeded"] for c in counts) == jobs
+    assert broker.times_run() == dict.fromkeys(range(jobs), 1)
+
+
+def test_one_thread_runs_jobs_in_the_order_sent(broker: Broker, effects: Path) -> None:
+    jobs = 10_000
+    send_effects(broker, jobs)
+    broker.drain(effects, threads=1)
+    assert [effect.n for effect in broker.effects()] == list(range(jobs))
+
+
+@pytest.mark.parametrize("how", ["restart", "kill"])
+def test_a_broker_that_comes_back_finds_its_worker_and_no_job_is_lost(
+    node: RabbitNode, tmp_path: Path, effects: Path, how: str
+) -> None:
+    broker = Broker(node.url, f"restart-{how}", tmp_path)
+    jobs = 50_000
+    send_effects(broker, jobs, 20)
+    with broker.worker(effects, "--burst") as worker:
+        until(lambda: len(broker.effects()) > 2_000, "the run is on")
+        if how == "kill":
+            node.kill()
+            node.start()
+        else:
+            node.restart()
+        worker.summary()
+    times = broker.times_run()
+    assert set(times) == set(range(jobs))
+    assert len([n for n, count in times.items() if count > 1]) <= 64 * (JOBS_A_MESSAGE + 5)
+
+
+def test_a_crashing_job_costs_itself_alone(broker: Broker, effects: Path) -> None:
+    path = str(broker.effects_file)
+    jobs = [{"task": "effect", "args": [path, n]} for n in range(20)]
+    jobs.insert(7, {"task": "crash", "args": [path, 1000]})
+    broker.send(*jobs)
+    crashes = 0
+    while True:
+        words = ["--url", broker.url, "--queue", broker.queue, "--threads", "1", "--burst", "--pool", "threads"]
+        with Worker(effects, *words, banner=False) as worker:  # it may crash before it can say anything
+            if worker.process.wait() == 0:
+                break
+            crashes += 1
+            assert crashes < 12, "a crash loop that never ends"
+    times = broker.times_run()
+    assert set(times) == {*range(20), 1000}
+    # On RabbitMQ a crash between storing the record and the acknowledgement stores it twice, under one id.
+    dead = {(job["id"], job["task"], job["reason"]) for job in broker.dead()}
+    assert [job[1:] for job in dead] == [("crash", "crashed")]
+    assert crashes == times[1000]
+
+
+def test_a_slow_message_is_shared_with_workers_that_have_nothing_to_do(broker: Broker, effects: Path) -> None:
+    path = str(broker.effects_file)
+    broker.send(*({"task": "spin", "args": [path, n, 40_000]} for n in range(200)))  # one message, 8 s for one thread
+    with broker.worker(effects, threads=1) as first:
+        until(lambda: len(broker.effects()) > 0, "the first has the message")
+        with broker.worker(effects, threads=1) as second:
+            first.wait_log("split_slow_message")
+            until(lambda: len(broker.effects()) == 200, "all have run")
+            counts = [first.stop(), second.stop()]
+    assert sum(c["succeeded"] for c in counts) == 200
+    assert all(c["succeeded"] > 0 for c in counts)
+    assert broker.times_run() == dict.fromkeys(range(200), 1)
+    assert [effect.n for effect in broker.effects() if effect.pid == first.pid][:20] == list(range(20))
