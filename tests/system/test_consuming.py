@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HEARTBEAT = 2
-SLACK = 2.0
+SLACK = 10.0
 """Seconds that a loaded machine may add."""
 CONSUMER_TIMEOUT = 3
 READ = ("set_permissions", "-p", "/", "guest", ".*", ".*", ".*")
@@ -152,13 +152,14 @@ def test_a_channel_that_was_closed_for_a_slow_job_is_replaced(
     until(lambda: len(watched.broker.effects()) == 2, "the slow job runs")
     began = time.monotonic()
     node.ctl(*NO_READ)
-    # consumer_timeout: the broker takes its message back and closes the channel.
-    watched.wait_bad(began + CONSUMER_TIMEOUT, "does not consume")
+    # consumer_timeout: the broker takes its message back and closes the channel. It may have done so before, while
+    # rabbitmqctl was at work, and the job then runs for the second time or the third.
+    watched.wait_bad(began + node_took(began) + CONSUMER_TIMEOUT, "does not consume")
     assert time.monotonic() - began > CONSUMER_TIMEOUT / 2
     gate.touch()
     node.ctl(*READ)
     watched.wait_good()
-    until(lambda: watched.broker.times_run()[1] == 2, "the job that was taken back runs again")
+    until(lambda: watched.broker.times_run()[1] >= 2, "the job that was taken back runs again")
 
 
 def node_took(began: float) -> float:
