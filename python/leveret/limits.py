@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
-import heapq
 import inspect
+import math
+import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -21,66 +23,90 @@ __all__ = ["limited"]
 class _Entry:
     """A handler that runs under a limit."""
 
-    __slots__ = ("deadline", "ended", "fired", "thread")
+    __slots__ = ("deadline", "raised", "taken", "thread")
 
-    def __init__(self, deadline: float) -> None:
-        self.deadline = deadline
+    def __init__(self, seconds: float) -> None:
+        self.deadline = time.monotonic() + seconds
         self.thread = threading.get_ident()
-        self.ended = False
-        self.fired = False
-
-    def __lt__(self, other: _Entry) -> bool:
-        return self.deadline < other.deadline
+        self.taken = False
+        """The watching thread wants it."""
+        self.raised = threading.Lock()
+        """Released once the watching thread has interrupted the handler."""
+        self.raised.acquire()
 
 
 class _Watch:
-    """A thread that interrupts handlers; it lives while there are any under a limit."""
+    """A thread that interrupts handlers.
 
-    _LINGER = 5.0
-    """Seconds that it waits for another handler before it ends."""
+    An interrupt comes between any two steps of a handler's thread, and may come while that thread is in here: had it
+    just taken a lock, nobody would ever release it. So the threads share a set and no lock: whoever removes an entry
+    decides whether its handler ended in time. Adding to a set and removing from it are one step each.
+    """
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._entries: list[_Entry] = []
-        self._alive = False
+        self._running: set[_Entry] = set()
+        self._bell = threading.Lock()
+        """Released to wake the watching thread."""
+        self._wakes_at = 0.0
+        self._process = 0
+        """Where the thread runs: a fork has none."""
+        self._start = threading.Lock()
 
-    def enter(self, seconds: float) -> _Entry:
+    def enter(self, entry: _Entry) -> None:
         """Begin to watch the calling thread."""
-        entry = _Entry(time.monotonic() + seconds)
-        with self._changed:
-            heapq.heappush(self._entries, entry)
-            if not self._alive:
-                self._alive = True
-                threading.Thread(target=self._run, name="leveret-limits", daemon=True).start()
-            elif self._entries[0] is entry:
-                self._changed.notify()
-        return entry
+        if self._process != os.getpid():
+            self._begin()
+        self._running.add(entry)
+        if entry.deadline < self._wakes_at:
+            self._ring()
 
     def leave(self, entry: _Entry) -> None:
         """End watching. What was raised and has not arrived yet is taken back."""
-        with self._changed:
-            entry.ended = True
-            if entry.fired:
+        try:
+            self._running.remove(entry)
+        except KeyError:
+            if entry.taken:
+                entry.raised.acquire()
                 _raise_in(entry.thread, None)
 
+    def _begin(self) -> None:
+        with self._start:
+            if self._process == os.getpid():
+                return
+            self._running = set()
+            self._bell = threading.Lock()
+            self._bell.acquire()
+            self._wakes_at = math.inf
+            self._process = os.getpid()
+            threading.Thread(target=self._run, name="leveret-limits", daemon=True).start()
+
+    def _ring(self) -> None:
+        with contextlib.suppress(RuntimeError):  # it rings already
+            self._bell.release()
+
     def _run(self) -> None:
-        with self._changed:
-            while True:
-                while self._entries and self._entries[0].ended:
-                    heapq.heappop(self._entries)
-                if not self._entries:
-                    if not self._changed.wait(self._LINGER) and not self._entries:
-                        self._alive = False
-                        return
-                    continue
-                left = self._entries[0].deadline - time.monotonic()
-                if left > 0:
-                    self._changed.wait(left)
-                    continue
-                entry = heapq.heappop(self._entries)
-                # Under the lock, which `leave` takes: a handler that has ended gets nothing.
-                entry.fired = True
-                _raise_in(entry.thread, SoftTimeLimit)
+        while True:
+            # Whoever enters from here on rings; whoever was faster is in the set.
+            self._wakes_at = math.inf
+            try:
+                running = list(self._running)
+            except RuntimeError:  # it changed meanwhile
+                continue
+            now = time.monotonic()
+            for entry in running:
+                if entry.deadline <= now:
+                    self._interrupt(entry)
+            self._wakes_at = min((entry.deadline for entry in running if entry.deadline > now), default=math.inf)
+            self._bell.acquire(timeout=min(self._wakes_at - now, threading.TIMEOUT_MAX))
+
+    def _interrupt(self, entry: _Entry) -> None:
+        entry.taken = True
+        try:
+            self._running.remove(entry)
+        except KeyError:
+            return
+        _raise_in(entry.thread, SoftTimeLimit)
+        entry.raised.release()
 
 
 def _raise_in(thread: int, error: type[BaseException] | None) -> None:
@@ -113,8 +139,9 @@ def limited(function: Callable[..., Any], seconds: float) -> Callable[..., Any]:
         return call_async
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        entry = _watch.enter(seconds)
+        entry = _Entry(seconds)
         try:
+            _watch.enter(entry)
             return function(*args, **kwargs)
         finally:
             _watch.leave(entry)

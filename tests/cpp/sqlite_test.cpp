@@ -9,6 +9,7 @@
 #include "cpp/support/folder.hpp"
 #include "cpp/support/session.hpp"
 #include "transports/sqlite/schema.hpp"
+#include "transports/sqlite/upkeep.hpp"
 
 namespace leveret::core {
 namespace {
@@ -77,6 +78,38 @@ TEST(sqlite, a_claim_behind_many_waiting_leased_and_delayed_messages_keeps_order
   }
   for (const settle_outcome& o : s.settle(std::move(ends))) ASSERT_EQ(o.status, settle_status::settled);
   EXPECT_EQ(body_of(c.next()), "1000\n");
+}
+
+TEST(sqlite, programs_that_take_turns_at_publishing_keep_the_order_of_the_queue) {
+  const folder f;
+  session first(f.url());
+  session second(f.url());
+  first.declare("q");
+  // Each goes on with the numbers it has reserved, or must see that the other has reserved since.
+  const std::vector<std::size_t> turns = {1, 700, 1, 1, 700, 3, 1024, 1, 1, 2000, 2, 5};
+  std::vector<std::string> wanted;
+  for (std::size_t turn = 0; turn < turns.size(); ++turn) {
+    std::vector<message> run;
+    for (std::size_t i = 0; i < turns[turn]; ++i) {
+      wanted.push_back(std::to_string(wanted.size()) + "\n");
+      run.push_back(make_message("q", wanted.back()));
+    }
+    (turn % 2 == 0 ? first : second).must_publish(std::move(run));
+  }
+  subscription c(first, "q", messages(static_cast<std::uint32_t>(wanted.size())));
+  EXPECT_EQ(bodies_of(c.next(wanted.size())), wanted);
+  EXPECT_TRUE(sqlite::examine(f.file()).damage.empty());
+}
+
+TEST(sqlite, a_small_commit_leaves_the_page_of_the_counter_alone) {
+  const folder f;
+  session s(f.url());
+  s.declare("q");
+  s.must_publish(make_messages("q", 1));
+  const auto before = std::filesystem::file_size(f.file() + "-wal");
+  for (int i = 0; i < 10; ++i) s.must_publish(make_messages("q", 1));
+  // Four pages a commit: the body, its id, its place, the counts.
+  EXPECT_EQ((std::filesystem::file_size(f.file() + "-wal") - before) / (16384 + 24), 40u);
 }
 
 TEST(sqlite, a_released_message_returns_to_its_old_place_uncharged) {

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +91,28 @@ def test_what_ends_in_time_is_left_alone_then_and_later() -> None:
     assert missed < 3000
     done = threading.Event()
     done.wait(0.01)  # a stray one would be raised here
+
+
+def test_an_interrupt_at_any_step_leaves_the_limits_of_others_in_order() -> None:
+    def run() -> None:
+        quick = limited(lambda: None, 0.00001)
+        for _ in range(20_000):
+            with contextlib.suppress(leveret.SoftTimeLimit):
+                quick()
+
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # so that many interrupts meet a handler that is about to begin or to end
+    try:
+        threads = [threading.Thread(target=run, daemon=True) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert not any(thread.is_alive() for thread in threads)
+    finally:
+        sys.setswitchinterval(usual)
+    with pytest.raises(leveret.SoftTimeLimit):
+        limited(spin, 0.05)()
 
 
 def test_the_soonest_limit_comes_first() -> None:

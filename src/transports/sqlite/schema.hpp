@@ -9,7 +9,8 @@
 ///     release    leased -> ready, at its old place (seq)
 ///     settle     leased and body are deleted
 ///
-///     state      one row: seq, the counter that places, message keys, results and owners are drawn from; never reused
+///     state      one row: seq, the counter that places, message keys, results and owners are drawn from; never reused.
+///                Who draws reserves many, and draws on until the row says that somebody else has reserved since
 ///     queue      name, and counts kept by every transaction that changes them, so that statistics cost one row
 ///     ready      (queue, seq): the queue's order
 ///     delayed    (due, msg)

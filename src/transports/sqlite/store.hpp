@@ -188,6 +188,9 @@ class store {
   [[nodiscard]] bool renew_log();
   void load_state();
   std::int64_t next_seq();
+  /// The last number that anybody has drawn: every later one, anybody's, is greater.
+  std::int64_t last_seq();
+  void reserve();
   void return_row(const lease& l, bool charge);
   bool remove_waiting(message_key msg, queue_key queue, unix_ms due, std::int64_t jobs);
 
@@ -208,7 +211,9 @@ class store {
   // What the running transaction holds back until its end.
   bool state_loaded_ = false;
   bool state_changed_ = false;
-  std::int64_t seq_ = 0;
+  // Numbers above seq_ up to seq_end_ are this store's as long as the file says seq_end_ too. -1: none.
+  std::int64_t seq_ = -1;
+  std::int64_t seq_end_ = -1;
   std::int64_t result_bytes_ = 0;
   std::map<queue_key, tally> tallies_;
   std::vector<std::string> declared_;

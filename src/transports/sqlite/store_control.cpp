@@ -15,10 +15,7 @@ constexpr unix_ms kCancelledTtl = 30ll * 86'400'000;
 }  // namespace
 
 bool store::revise_step(revise_state& r, const std::string& name, const dead_decision& decide, unix_ms now) {
-  if (r.up_to < 0) {
-    load_state();
-    r.up_to = seq_;
-  }
+  if (r.up_to < 0) r.up_to = last_seq();
   const browse_page page = dead_page(r.queue, name, r.after, kReviseRows);
   for (const browse_entry& e : page.entries) {
     const std::int64_t n = std::stoll(e.cursor);

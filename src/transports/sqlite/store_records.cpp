@@ -20,6 +20,7 @@ void store::add_result(const result_chunk& r, unix_ms now) {
   add_result_.run(n, r.reply, r.id, static_cast<std::int64_t>(r.first_line), static_cast<std::int64_t>(r.last_line),
                   expires, blob_view{r.data});
   result_bytes_ += static_cast<std::int64_t>(r.data.size());
+  state_changed_ = true;
   if (!r.reply.empty()) rings_ |= reply_interest(r.reply);
 }
 
@@ -204,10 +205,7 @@ std::vector<queue_stats> store::stats(const std::string& name, const seat& here)
 }
 
 bool store::purge_step(purge_state& p) {
-  if (p.ready_up_to < 0) {
-    load_state();
-    p.ready_up_to = p.delayed_up_to = seq_;
-  }
+  if (p.ready_up_to < 0) p.ready_up_to = p.delayed_up_to = last_seq();
   tally& t = tallies_[p.queue];
   if (p.dead) {
     std::vector<std::int64_t> found;
