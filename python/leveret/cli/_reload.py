@@ -35,6 +35,9 @@ _START_PATIENCE = 5.0
 """Seconds that a worker that does not consume yet gets to notice a stop: it may hang in an import."""
 _STOP_MARGIN = 10.0
 """Seconds beyond the grace after which a worker that does not end is killed."""
+_TELL_PATIENCE = 2.0
+"""Seconds that systemd gets to take a message."""
+_ALIVE = b"WATCHDOG=1"
 _SHOWN = 3
 """Changed files that are named."""
 
@@ -115,8 +118,11 @@ class _Notifications:
         """Tell systemd, if there is one. What can't be told is nobody's fault."""
         if self._systemd:
             address = "\0" + self._systemd[1:] if self._systemd.startswith("@") else self._systemd
-            with suppress(OSError):
-                self.socket.sendto(message, address)
+            with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
+                # Its queue may be as short as ten messages. One that is said again soon need not wait for a place.
+                out.settimeout(0 if message == _ALIVE else _TELL_PATIENCE)
+                out.connect(address)
+                out.send(message)
 
 
 class _Supervisor:
@@ -214,6 +220,7 @@ class _Supervisor:
         """Return the exit code of a worker that has ended, as a shell gives it."""
         self._worker = None
         code = worker.wait()
+        self._hear()  # its last words: it may have ended before we looked
         if code >= 0:
             return code
         with suppress(ProcessLookupError):
@@ -243,12 +250,16 @@ class _Supervisor:
         interval = None if self._ready else self._notifications.interval
         if interval is not None:
             # Nobody else does so while no worker consumes: an error in the sources is no reason to be killed.
-            self._notifications.tell(b"WATCHDOG=1")
+            self._notifications.tell(_ALIVE)
             seconds = interval if seconds is None else min(seconds, interval)
         select.select([self._wake_out, self._notifications.socket], [], [], seconds)
         with suppress(BlockingIOError):
             while self._wake_out.recv(4096):
                 pass
+        self._hear()
+
+    def _hear(self) -> None:
+        """Look at what the worker has told systemd, and pass it on."""
         for message in self._notifications.take():
             self._ready = self._ready or message == b"READY=1"
             if message != b"STOPPING=1" or self._asked:
