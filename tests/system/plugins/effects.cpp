@@ -6,6 +6,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstdint>
+#include <cstdlib>
 #include <leveret/worker.hpp>
 #include <map>
 #include <stdexcept>
@@ -84,6 +85,8 @@ void crash(leveret::context& context, const std::string& path, std::int64_t n) {
   std::raise(SIGKILL);
 }
 
+[[noreturn]] void abort_it() { std::abort(); }
+
 std::int64_t foreign(const std::map<std::string, leveret::json>& fields) {
   return std::stoll(std::string(fields.at("value").text())) * 2;
 }
@@ -104,6 +107,7 @@ LEVERET_TASKS(tasks) {
   tasks.add("reject", reject, arg("why"));
   tasks.add("later", later, arg("milliseconds"));
   tasks.add("crash", crash, arg("path"), arg("n"));
+  tasks.add("abort", abort_it);
   tasks.add("foreign", foreign);
   tasks.add("words", words, arg("words"));
   tasks.add("large", large, arg("bytes"));
