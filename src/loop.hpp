@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <utility>
 
 #include "message.hpp"
 
@@ -23,6 +24,10 @@ class loop {
 
   /// Runs `t` on the loop, after everything posted before. Any thread. Posted after the loop ended: dropped.
   virtual void post(task t) = 0;
+  /// As `post`; if the loop sleeps, the calling thread may run `t` itself, as the loop: nothing else runs meanwhile,
+  /// and `on_loop` holds. It saves two changes of threads, and is for short tasks whose end somebody waits for. The
+  /// caller holds no lock.
+  virtual void post_or_run(task t) { post(std::move(t)); }
   /// Runs `t` on the loop at `when` or soon after. Any thread.
   virtual timer_id at(clock::time_point when, task t) = 0;
   timer_id after(clock::duration delay, task t) { return at(now() + delay, std::move(t)); }

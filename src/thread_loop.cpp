@@ -4,6 +4,7 @@
 #include <signal.h>
 
 #include <chrono>
+#include <utility>
 
 #include "wall_clock.hpp"
 
@@ -48,6 +49,30 @@ void thread_loop::post(task t) {
     sleeping_ = false;
     wake_.notify_one();
   }
+}
+
+void thread_loop::post_or_run(task t) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (ended_) return;
+    if (!sleeping_ || lent_ || stopping_ || !posted_.empty()) {
+      posted_.push_back(std::move(t));
+      if (sleeping_ && !lent_) {
+        sleeping_ = false;
+        wake_.notify_one();
+      }
+      return;
+    }
+    lent_ = true;
+  }
+  const thread_loop* const own = std::exchange(current_loop, this);
+  t();
+  t = nullptr;
+  current_loop = own;
+  const std::lock_guard lock(mutex_);
+  lent_ = false;
+  // Under the lock, as in `post`. It looks anew at what came meanwhile: posts, timers, the end.
+  if (!posted_.empty() || stopping_ || !sleeping_) wake_.notify_one();
 }
 
 loop::timer_id thread_loop::at(clock::time_point when, task t) {
@@ -118,10 +143,10 @@ void thread_loop::run(const std::string& name) {
   for (;;) {
     {
       std::unique_lock lock(mutex_);
-      while (posted_.empty() && !stopping_) {
-        if (!timers_.empty() && timers_.begin()->first.first <= clock::now()) break;
-        sleeping_ = true;
-        if (timers_.empty()) {
+      while (lent_ || (posted_.empty() && !stopping_)) {
+        if (!lent_ && !timers_.empty() && timers_.begin()->first.first <= clock::now()) break;
+        sleeping_ = !lent_;
+        if (lent_ || timers_.empty()) {
           wake_.wait(lock);
         } else {
           // Copied: the wait gives up the lock, and the timer may be cancelled meanwhile.

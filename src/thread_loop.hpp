@@ -32,6 +32,7 @@ class thread_loop final : public loop {
   ~thread_loop() override;
 
   void post(task t) override;
+  void post_or_run(task t) override;
   timer_id at(clock::time_point when, task t) override;
   void cancel(timer_id id) override;
   [[nodiscard]] clock::time_point now() const override { return clock::now(); }
@@ -63,6 +64,7 @@ class thread_loop final : public loop {
   std::unordered_map<timer_id, clock::time_point> timer_times_;
   timer_id last_timer_ = 0;
   bool sleeping_ = false;  // the thread waits, and nobody has notified it yet
+  bool lent_ = false;      // another thread runs a task as this loop; the loop's own waits for it
   bool stopping_ = false;
   bool ended_ = false;  // the thread runs nothing more; posts are dropped
 

@@ -7,6 +7,7 @@
 #include <future>
 #include <memory>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "manual_loop.hpp"
@@ -226,6 +227,75 @@ TEST(thread_loop, leaves_signals_to_the_programs_threads) {
   sigset_t mine;
   pthread_sigmask(SIG_SETMASK, nullptr, &mine);
   EXPECT_EQ(sigismember(&mine, SIGTERM), 0);
+}
+
+TEST(thread_loop, a_thread_may_run_a_task_as_a_loop_that_sleeps_and_nothing_runs_meanwhile) {
+  constexpr int kThreads = 2;
+  constexpr int kTasks = 20'000;
+  thread_loop l;
+  // Plain variables: only one task at a time may touch them, whoever runs it and whenever timers are due.
+  std::vector<int> last(kThreads, -1);
+  int ran = 0;
+  int timers = 0;
+  bool inside = false;
+  std::atomic<int> lent{0};
+  const auto once = [&](auto body) {
+    ASSERT_FALSE(std::exchange(inside, true));
+    ASSERT_TRUE(l.on_loop());
+    body();
+    inside = false;
+  };
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      const auto me = std::this_thread::get_id();
+      for (int i = 0; i < kTasks; ++i) {
+        l.post_or_run([&, t, i, me] {
+          once([&] {
+            if (std::this_thread::get_id() == me) lent.fetch_add(1);
+            ASSERT_EQ(last[static_cast<std::size_t>(t)], i - 1);
+            last[static_cast<std::size_t>(t)] = i;
+            ++ran;
+            if (i % 32 == 1) std::this_thread::sleep_for(50us);  // so that another thread comes meanwhile
+            if (i % 16 == 8) l.after(i % 3 == 0 ? 0us : 50us, [&] { once([&] { ++timers; }); });
+            if (i % 64 == 8) l.post([&] { once([&] { ++timers; }); });
+          });
+        });
+        if (i % 32 == 0) std::this_thread::sleep_for(700us);  // so that it falls asleep now and then
+      }
+    });
+  }
+  for (std::thread& t : threads) t.join();
+  const int wanted = kThreads * (kTasks / 16 + (kTasks + 55) / 64);
+  for (bool all = false; !all;) {
+    std::promise<bool> seen;
+    l.post([&] { seen.set_value(timers == wanted); });
+    all = get(seen.get_future());
+  }
+  EXPECT_EQ(ran, kThreads * kTasks);
+  while (lent.load() == 0) {
+    std::this_thread::sleep_for(1ms);
+    const auto me = std::this_thread::get_id();
+    l.post_or_run([&, me] { lent.fetch_add(std::this_thread::get_id() == me ? 1 : 0); });
+  }
+  EXPECT_FALSE(l.on_loop());
+}
+
+TEST(thread_loop, ends_when_a_lent_task_stops_it_and_drops_what_comes_later) {
+  for (int i = 0; i < 200; ++i) {
+    auto l = std::make_unique<thread_loop>();
+    drain(*l);
+    std::atomic<bool> ran{false};
+    l->post_or_run([&, at = l.get()] {
+      at->stop();
+      ran = true;
+    });
+    l.reset();
+    EXPECT_TRUE(ran);
+  }
+  thread_loop l;
+  l.stop();
+  l.post_or_run([] { FAIL() << "it has ended"; });
 }
 
 TEST(thread_loop, wall_clock_is_milliseconds_since_1970) {

@@ -45,6 +45,15 @@ static_assert(std::atomic<std::uint64_t>::is_always_lock_free && std::atomic<std
 
 namespace {
 
+// Tells the core that this is a loop which waits.
+void pause() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
 constexpr char kMagic[8] = {'l', 'v', 'r', 't', 'b', 'e', 'l', 'l'};
 constexpr std::uint32_t kVersion = 1;
 constexpr off_t kInitLock = 1 << 20;  // both beyond the file's end: only names
@@ -350,6 +359,18 @@ void seat::wait(std::uint32_t seen, std::chrono::nanoseconds time) {
   slot->sleeping.store(1);
   futex_wait(&slot->word, seen, time, FUTEX_BITSET_MATCH_ANY);
   slot->sleeping.store(0);
+}
+
+bool seat::linger(std::uint32_t seen, std::chrono::nanoseconds time) const {
+  const bell_slot* slot = slot_.load();
+  const auto until = std::chrono::steady_clock::now() + time;
+  do {
+    for (int i = 0; i < 32; ++i) {
+      if (slot->word.load(std::memory_order_relaxed) != seen) return true;
+      pause();
+    }
+  } while (std::chrono::steady_clock::now() < until);
+  return false;
 }
 
 void seat::ring_self() {

@@ -71,6 +71,9 @@ class seat {
   void set_interest(std::uint64_t mask);
   /// Sleeps until rung, `ring_self`, or the time has passed; at once if the word is no longer `seen`.
   void wait(std::uint32_t seen, std::chrono::nanoseconds time);
+  /// As `wait` without sleeping, for so short a time that falling asleep and being woken would take longer. False: the
+  /// time passed.
+  [[nodiscard]] bool linger(std::uint32_t seen, std::chrono::nanoseconds time) const;
   /// Any thread.
   void ring_self();
   /// Rings everybody else.

@@ -436,7 +436,8 @@ void writer::rolled_back(const database_error& e) {
 
 void writer::answer(write_op& op) {
   if (auto* publish = std::get_if<publish_op>(&op)) {
-    post([then = std::move(publish->then), outcomes = std::move(publish->outcomes)]() mutable {
+    published_ = true;
+    post_short([then = std::move(publish->then), outcomes = std::move(publish->outcomes)]() mutable {
       then(std::move(outcomes));
     });
   } else if (auto* declare = std::get_if<declare_op>(&op)) {

@@ -18,6 +18,8 @@ constexpr std::chrono::milliseconds kTick{250};
 constexpr std::chrono::milliseconds kRetryPause{500};
 constexpr std::chrono::milliseconds kLastTry{250};  // for giving leases back at the end, past any deadline
 constexpr std::chrono::seconds kTrimLook{60};
+constexpr std::chrono::microseconds kLinger{60};
+const bool kMayLinger = std::thread::hardware_concurrency() > 1;
 
 store_options options_of(const limits& lim) {
   store_options o;
@@ -208,16 +210,27 @@ void writer::sleep(std::uint32_t seen) {
   }
   if (now < retry_at_) time = std::max<std::chrono::nanoseconds>(time, std::chrono::milliseconds(1));
   const outside_sqlite outside;
-  if (time.count() > 0) seat_.wait(seen, time);
+  if (time.count() <= 0) return;
+  // Who sends one job after the other has the next one ready before this thread would be asleep and awake again.
+  if (std::exchange(published_, false) && kMayLinger &&
+      seat_.linger(seen, std::min<std::chrono::nanoseconds>(time, kLinger)))
+    return;
+  seat_.wait(seen, time);
 }
 
 void writer::flush() {
   if (out_.empty()) return;
   auto tasks = std::make_shared<std::vector<std::function<void()>>>(std::move(out_));
   out_.clear();
-  loop_.post([tasks] {
+  auto run = [tasks] {
     for (auto& task : *tasks) task();
-  });
+  };
+  if (!out_is_short_) {
+    loop_.post(std::move(run));
+    return;
+  }
+  const outside_sqlite outside;
+  loop_.post_or_run(std::move(run));
 }
 
 void writer::finish() {

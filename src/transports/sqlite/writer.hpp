@@ -163,7 +163,15 @@ class writer {
   void serve_watchers();
   void update_interest();
 
-  void post(std::function<void()> task) { out_.push_back(std::move(task)); }
+  void post(std::function<void()> task) {
+    out_.push_back(std::move(task));
+    out_is_short_ = false;
+  }
+  /// As `post`, for an answer that somebody waits for and that does next to nothing.
+  void post_short(std::function<void()> task) {
+    if (out_.empty()) out_is_short_ = true;
+    out_.push_back(std::move(task));
+  }
 
   loop& loop_;
   const limits limits_;
@@ -188,6 +196,8 @@ class writer {
   std::deque<write_op> writes_;
   std::vector<other_op> others_;
   std::vector<std::function<void()>> out_;
+  bool out_is_short_ = false;
+  bool published_ = false;  // since the last sleep
   std::map<subscription_id, subscription> subs_;
   std::size_t active_subs_ = 0;
   std::unordered_map<delivery_token, held> held_;
