@@ -64,18 +64,23 @@ CONTRACT = contract()
 
 
 def seeds() -> list[bytes]:
-    """Return the inputs of the golden vectors."""
+    """Return the inputs of the golden vectors; JSON texts alone and as an argument of a job."""
+    texts = inputs_of("json", "text")
+    jobs = [b'{"task":"t","retry_count":0,"args":[%s]}' % text for text in texts]
+    return [*inputs_of("lines", "line"), *inputs_of("bodies", "body"), *texts, *jobs]
+
+
+def inputs_of(name: str, field: str) -> list[bytes]:
+    """Return the inputs that one file of vectors has in a field."""
     found: list[bytes] = []
-    for name in ("lines", "bodies"):
-        for text in (ROOT / f"contracts/vectors/{name}.jsonl").read_text(encoding="utf-8").splitlines():
-            vector = json.loads(text)
-            for field in ("line", "body"):
-                if field in vector:
-                    found.append(vector[field].encode())
-                if f"{field}_base64" in vector:
-                    found.append(base64.b64decode(vector[f"{field}_base64"]))
-                if f"{field}_parts" in vector:
-                    found.append(b"".join(map(part_of, vector[f"{field}_parts"])))
+    for text in (ROOT / f"contracts/vectors/{name}.jsonl").read_text(encoding="utf-8").splitlines():
+        vector = json.loads(text)
+        if field in vector:
+            found.append(vector[field].encode())
+        elif f"{field}_base64" in vector:
+            found.append(base64.b64decode(vector[f"{field}_base64"]))
+        elif f"{field}_parts" in vector:
+            found.append(b"".join(map(part_of, vector[f"{field}_parts"])))
     return found
 
 

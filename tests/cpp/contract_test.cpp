@@ -131,11 +131,46 @@ TEST(Vectors, LinesAreAcceptedOrRefused) {
   });
 }
 
+// JSON texts of no shape in particular. One that is no object is refused only for that, so JSON's own faults come
+// first.
+TEST(Vectors, JsonTextsAreAcceptedOrRefused) {
+  for_each_vector("json.jsonl", 600, [](const node& vector) {
+    const std::string text = bytes_of(vector, "text");
+    line_codec codec;
+    refused_line why;
+    ASSERT_NE(vector.has("accepted"), vector.has("refused"));
+    const bool good = codec.check(text, why) || why.code == refusal::not_object;
+    EXPECT_EQ(good ? "accepted" : to_string(why.code), vector.has("refused") ? vector["refused"].text() : "accepted")
+        << why.text;
+  });
+}
+
+// An argument is as good or bad as it is alone, wherever that does not hang on the line's length and depth.
+TEST(Vectors, JsonTextsAreTheSameAsArguments) {
+  for_each_vector("json.jsonl", 600, [](const node& vector) {
+    const std::string text = bytes_of(vector, "text");
+    const std::string refused = vector["refused"].text();
+    if (refused == "empty_line" || refused == "byte_order_mark") return;
+    // These say more in an array than alone: they close it, or are several elements of it.
+    if (vector["name"].text().rfind("text: ", 0) == 0) return;
+    if (text.size() > kMaxLineBytes / 2 || json::nesting(text, kMaxDepth + 1) > kMaxDepth - 2) return;
+    line_codec codec;
+    refused_line why;
+    const body line{R"({"task":"t","retry_count":0,"args":[)" + text + "]}"};
+    decoded_job job;
+    const bool good = codec.decode(line.view(), job, why);
+    EXPECT_EQ(good ? "" : to_string(why.code), refused) << why.text;
+    if (good) {
+      EXPECT_EQ(node(job.args).elements().size(), 1u);
+    }
+  });
+}
+
 // The reader that explains faults must find none where there is none, and the one that simdjson found where there is
 // one.
 TEST(Vectors, TheExplainingReaderAgreesWithTheParser) {
-  for_each_vector("lines.jsonl", 250, [](const node& vector) {
-    std::string line = bytes_of(vector, "line");
+  const auto check = [](const node& vector, const char* input) {
+    std::string line = bytes_of(vector, input);
     if (!line.empty() && line.back() == '\r') line.pop_back();
     const std::string refused = vector["refused"].text();
     if (line.empty() || line.find('\n') != std::string::npos || !json::is_utf8(line) ||
@@ -148,7 +183,9 @@ TEST(Vectors, TheExplainingReaderAgreesWithTheParser) {
     } else {
       EXPECT_EQ(to_string(code), std::string("none"));
     }
-  });
+  };
+  for_each_vector("lines.jsonl", 250, [&](const node& vector) { check(vector, "line"); });
+  for_each_vector("json.jsonl", 600, [&](const node& vector) { check(vector, "text"); });
 }
 
 TEST(Vectors, AcceptedLinesAreDecodedAsTheVectorSays) {

@@ -55,6 +55,28 @@ def test_line_is_accepted_or_refused_as_its_vector_says(vector: dict[str, Any]) 
     assert verdict(bytes_of(vector, "line")) == vector.get("refused", "accepted")
 
 
+def test_json_texts_are_many() -> None:
+    assert len(vectors("json.jsonl")) >= 600
+
+
+@pytest.mark.parametrize("vector", vectors("json.jsonl"))
+def test_json_text_is_accepted_or_refused_as_its_vector_says(vector: dict[str, Any]) -> None:
+    found = verdict(bytes_of(vector, "text"))
+    # JSON's own faults are told before this one.
+    assert ("accepted" if found == "not_object" else found) == vector.get("refused", "accepted")
+
+
+@pytest.mark.parametrize(
+    "vector",
+    [v for v in vectors("json.jsonl") if "accepted" in v.values[0] and "128" not in v.values[0]["name"]],
+)
+def test_accepted_json_text_is_an_argument_of_the_same_value(vector: dict[str, Any]) -> None:
+    text = bytes_of(vector, "text")
+    if len(text) <= MAX_LINE_BYTES // 2:
+        line = decode_line(b'{"task":"t","retry_count":0,"args":[%s]}' % text)
+        assert exactly(line.args) == exactly([json.loads(text)])
+
+
 @pytest.mark.parametrize("vector", [v for v in vectors("lines.jsonl") if "accepted" in v.values[0]])
 def test_accepted_line_is_decoded_as_its_vector_says(vector: dict[str, Any]) -> None:
     line = bytes_of(vector, "line")
