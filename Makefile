@@ -56,7 +56,7 @@ format: ## format Python and C++ in place
 bench: setup ## rates of publishing and draining on this machine
 	@.venv/bin/leveret bench $(ARGS)
 
-fuzz: ## the codec, C++ against Python and under libFuzzer; ARGS="--seconds 600"
+fuzz: ## what reads other people's bytes: the codec, AMQP properties, SQLite files; ARGS="--seconds 600 rows"
 	@$(PYTHON) scripts/setup --test
 	@.venv/bin/python fuzz/run.py $(ARGS)
 

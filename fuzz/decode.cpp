@@ -1,7 +1,6 @@
 /// libFuzzer's target for the codec, under AddressSanitizer and UndefinedBehaviorSanitizer.
 ///
-///     cmake -S . -B build/fuzz -G Ninja -DCMAKE_CXX_COMPILER=clang++ -DLEVERET_TESTS=ON
-///     ninja -C build/fuzz codec_fuzzer && build/fuzz/codec_fuzzer -max_total_time=60 [CORPUS]
+///     fuzz/run.py --seconds 60 codec
 ///
 /// The line's padding ends where a page without access begins: reading one byte too many ends the program, in
 /// simdjson's library too, which the sanitizers do not see.

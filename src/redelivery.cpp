@@ -10,7 +10,8 @@ std::int32_t crashes_of(const delivery& d) {
   if (const std::string* text = d.msg.find_header(kHeaderCrashes)) {
     std::from_chars(text->data(), text->data() + text->size(), carried);
   }
-  return std::max(d.returns, 0) + std::max(carried, 0);
+  const std::int64_t all = std::int64_t{std::max(d.returns, 0)} + std::max(carried, 0);
+  return static_cast<std::int32_t>(std::min<std::int64_t>(all, INT32_MAX));  // anybody may have written the header
 }
 
 redelivery_action on_return(const delivery& d, bool suspects, bool isolate, std::int32_t max_crashes) {

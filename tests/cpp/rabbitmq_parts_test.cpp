@@ -1,5 +1,6 @@
 // The parts of the RabbitMQ transport that need no broker.
 #include <gtest/gtest.h>
+#include <pthread.h>
 
 #include <algorithm>
 #include <map>
@@ -304,6 +305,65 @@ TEST(frames, split_large_bodies_and_keep_their_bytes) {
     }
     EXPECT_EQ(got, text);
   }
+}
+
+// ---- properties ----
+
+/// A property list with a message id and one header, whose value is `depth` arrays in each other.
+std::string nested_headers(int depth) {
+  const auto with_size = [](const std::string& bytes) {
+    std::string size(4, '\0');
+    for (unsigned i = 0; i < 4; ++i) size[i] = static_cast<char>(bytes.size() >> (24 - 8 * i) & 0xff);
+    return size + bytes;
+  };
+  std::string value = "V";
+  for (int i = 0; i < depth; ++i) value = "A" + with_size(value);
+  return std::string("\xa0\x80\x04text", 7) + with_size("\x01x" + value + "\x11x-leveret-crashesS" + with_size("2")) +
+         "\x02id";
+}
+
+TEST(properties, headers_nested_deeper_than_anybody_needs_are_left_out) {
+  properties shallow;
+  ASSERT_TRUE(decode_properties(nested_headers(20), shallow));
+  EXPECT_EQ(shallow.message_id, "id");
+  ASSERT_EQ(shallow.headers.size(), 1u);
+  EXPECT_EQ(number_header(shallow, "x-leveret-crashes"), 2);
+
+  // As deep as a frame allows: rabbitmq-c's decoder, which calls itself, takes more than 2 MB of stack for it.
+  const std::string deep = nested_headers(26'000);
+  ASSERT_LT(deep.size(), kFrameMax);
+  std::vector<properties> read(1);
+  pthread_attr_t small;
+  ASSERT_EQ(pthread_attr_init(&small), 0);
+  ASSERT_EQ(pthread_attr_setstacksize(&small, 512 << 10), 0);
+  struct call {
+    const std::string* payload;
+    properties* into;
+    bool good;
+  } what{&deep, read.data(), false};
+  pthread_t thread{};
+  ASSERT_EQ(pthread_create(
+                &thread, &small,
+                [](void* told) -> void* {
+                  auto* of = static_cast<call*>(told);
+                  of->good = decode_properties(*of->payload, *of->into);
+                  return nullptr;
+                },
+                &what),
+            0);
+  ASSERT_EQ(pthread_join(thread, nullptr), 0);
+  EXPECT_TRUE(what.good);
+  EXPECT_EQ(read[0].message_id, "id");
+  EXPECT_EQ(read[0].content_type, "text");
+  EXPECT_TRUE(read[0].headers.empty());
+}
+
+TEST(properties, a_header_is_a_number_only_if_it_is_one_whole) {
+  properties p;
+  p.headers = {{"a", "7"}, {"b", "7x"}, {"c", "99999999999999999999"}, {"d", ""}, {"e", "-7"}};
+  EXPECT_EQ(number_header(p, "a"), 7);
+  for (const char* name : {"b", "c", "d", "none"}) EXPECT_EQ(number_header(p, name), 0) << name;
+  EXPECT_EQ(number_header(p, "e"), -7);
 }
 
 TEST(frames, refuse_what_does_not_fit) {

@@ -271,6 +271,69 @@ TEST(sqlite_files, a_damaged_file_is_named_and_the_transport_lives_on) {
   EXPECT_TRUE(std::filesystem::exists(f.file()));
 }
 
+// Anybody who may write the file may write any number, and whatever a schema can say.
+TEST(sqlite_files, senseless_numbers_in_a_file_harm_nobody) {
+  const folder f;
+  {
+    session s(f.url());
+    s.declare("q");
+    s.must_publish({make_message("q", "a\n", "m1"), make_message("q", "b\n", "m2")});
+  }
+  {
+    sqlite::connection db(f.file());
+    db.execute(
+        "UPDATE ready SET jobs = 9223372036854775807, bytes = -9223372036854775807, returns = 9223372036854775807;"
+        "UPDATE body SET jobs = -1;"
+        "UPDATE state SET result_bytes = 9223372036854775807");
+  }
+  session s(f.url());
+  window w;
+  w.messages = 2;
+  subscription c(s, "q", w);
+  for (const char* id : {"m1", "m2"}) {
+    const delivery d = c.next();
+    EXPECT_EQ(d.msg.id, id);
+    EXPECT_EQ(d.returns, INT32_MAX);
+    settlement end;
+    end.token = d.token;
+    end.results.push_back({d.msg.id, "reply", 1, 1, "{\"line\":1,\"result\":1}\n"});
+    EXPECT_EQ(s.settle(std::move(end)).status, settle_status::settled);
+  }
+}
+
+TEST(sqlite_files, a_trigger_that_somebody_put_into_a_file_is_not_run) {
+  const folder f;
+  {
+    session s(f.url());
+    s.declare("q");
+  }
+  {
+    sqlite::connection db(f.file());
+    db.execute("CREATE TRIGGER steal AFTER INSERT ON body BEGIN DELETE FROM body; DELETE FROM ready; END");
+  }
+  session s(f.url());
+  s.must_publish({make_message("q", "a\n", "m1"), make_message("q", "b\n", "m2")});
+  EXPECT_EQ(s.queue("q").ready, 2u);
+  subscription c(s, "q", {});
+  EXPECT_EQ(c.next().msg.id, "m1");
+}
+
+TEST(sqlite_files, a_counter_at_its_end_is_damage) {
+  const folder f;
+  {
+    session s(f.url());
+    s.declare("q");
+  }
+  {
+    sqlite::connection db(f.file());
+    db.execute("UPDATE state SET seq = 9223372036854775807");
+  }
+  session s(f.url());
+  const publish_outcome answer = s.publish(make_message("q", "a\n", "m1"));
+  EXPECT_EQ(answer.status, publish_status::refused);
+  EXPECT_TRUE(has(answer.why.text, "is damaged")) << answer.why.text;
+}
+
 TEST(sqlite_files, a_lost_sidecar_is_made_again_and_nobody_is_taken_for_dead) {
   const folder f;
   limits lim;

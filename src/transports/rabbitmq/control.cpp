@@ -1,7 +1,6 @@
 #include "control.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <map>
 #include <utility>
 
@@ -23,20 +22,6 @@ constexpr std::size_t kPack = 64u << 10;
 // Only whole segments leave a stream.
 constexpr std::int64_t kSegmentBytes = 1'000'000;
 constexpr std::int64_t kStreamBytes = 100'000'000;
-
-std::string header_of(const properties& p, std::string_view name) {
-  for (const header& h : p.headers) {
-    if (h.name == name) return h.value;
-  }
-  return {};
-}
-
-std::int64_t number_of(const properties& p, std::string_view name) {
-  const std::string text = header_of(p, name);
-  std::int64_t value = 0;
-  std::from_chars(text.data(), text.data() + text.size(), value);
-  return value;
-}
 
 }  // namespace
 
@@ -255,12 +240,15 @@ void control::known(std::string id, std::function<void(std::vector<report>, mayb
   r->on_message = [latest, id = std::move(id)](const incoming& m) {
     report one;
     one.kind = kReportWorker;
-    one.id = header_of(m.props, kIdHeader);
-    one.time = number_of(m.props, kTimeHeader);
+    one.id = text_header(m.props, kIdHeader);
+    one.time = number_header(m.props, kTimeHeader);
     one.body = std::string(m.data.view());
     while (!one.body.empty() && one.body.back() == '\n') one.body.pop_back();
     if (one.id.empty() || (!id.empty() && one.id != id)) return;
-    const unix_ms over = one.time + number_of(m.props, kTtlHeader);
+    // Whoever may publish there may write what they like.
+    constexpr unix_ms kMost = INT64_MAX / 2;
+    one.time = std::clamp<unix_ms>(one.time, 0, kMost);
+    const unix_ms over = one.time + std::clamp<unix_ms>(number_header(m.props, kTtlHeader), 0, kMost);
     auto name = one.id;
     (*latest)[std::move(name)] = {std::move(one), over};
   };
@@ -333,7 +321,7 @@ void control::deliver(const std::shared_ptr<reading>& r, const incoming& message
   if (r->ended) return;
   r->failures = 0;
   const bool marked = !r->mark.empty() && message.props.message_id == r->mark;
-  if (!marked && header_of(message.props, kMarkHeader).empty()) r->on_message(message);
+  if (!marked && text_header(message.props, kMarkHeader).empty()) r->on_message(message);
   // On a stream an acknowledgement is credit for more, no more.
   r->last_tag = message.tag;
   if (!r->ack_armed) {

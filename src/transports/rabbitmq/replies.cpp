@@ -10,16 +10,7 @@ namespace {
 constexpr std::uint16_t kPrefetch = 256;
 
 std::uint32_t line_header(const properties& p, std::string_view name) {
-  for (const header& h : p.headers) {
-    if (h.name != name) continue;
-    std::uint64_t value = 0;
-    for (const char c : h.value) {
-      if (c < '0' || c > '9' || value > UINT32_MAX) return 0;
-      value = value * 10 + static_cast<std::uint64_t>(c - '0');
-    }
-    return static_cast<std::uint32_t>(std::min<std::uint64_t>(value, UINT32_MAX));
-  }
-  return 0;
+  return static_cast<std::uint32_t>(std::clamp<std::int64_t>(number_header(p, name), 0, UINT32_MAX));
 }
 
 }  // namespace

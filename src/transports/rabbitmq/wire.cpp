@@ -1,6 +1,8 @@
 #include "wire.hpp"
 
 #include <algorithm>
+#include <array>
+#include <charconv>
 #include <cstring>
 
 namespace leveret::core::rabbitmq {
@@ -122,6 +124,101 @@ void read_last_death(const amqp_field_value_t& value, properties& out) {
   }
 }
 
+// rabbitmq-c's decoder calls itself for a table in a table, and a header frame has room for 26,000 of them: more than a
+// small stack holds. What Leveret reads nests three levels deep.
+constexpr std::size_t kMostNested = 32;
+
+/// Whether the table that `text` begins with nests deeper than that. `size`: its bytes, with its length. A table that
+/// is broken is the decoder's to refuse.
+bool nests_too_deep(std::string_view text, std::size_t& size) {
+  struct level {
+    std::size_t end;
+    bool table;
+  };
+  std::array<level, kMostNested> open;
+  std::size_t depth = 0;
+  std::size_t at = 0;
+  const auto enter = [&](bool table) {
+    if (at + 4 > text.size()) return false;
+    const std::size_t end = at + 4 + read_u32(text.data() + at);
+    at += 4;
+    if (end > text.size() || (depth > 0 && end > open[depth - 1].end)) return false;
+    open[depth++] = {end, table};
+    return true;
+  };
+  if (!enter(true)) return false;
+  size = open[0].end;
+  while (depth > 0) {
+    const level& now = open[depth - 1];
+    if (at >= now.end) {
+      --depth;
+      continue;
+    }
+    if (now.table) at += 1 + static_cast<unsigned char>(text[at]);
+    if (at >= now.end) return false;
+    switch (text[at++]) {
+      case 't':
+      case 'b':
+      case 'B':
+        at += 1;
+        break;
+      case 's':
+      case 'u':
+        at += 2;
+        break;
+      case 'I':
+      case 'i':
+      case 'f':
+        at += 4;
+        break;
+      case 'D':
+        at += 5;
+        break;
+      case 'l':
+      case 'L':
+      case 'd':
+      case 'T':
+        at += 8;
+        break;
+      case 'S':
+      case 'x':
+        if (at + 4 > now.end) return false;
+        at += 4 + read_u32(text.data() + at);
+        break;
+      case 'A':
+      case 'F':
+        if (depth == kMostNested) return true;
+        if (!enter(text[at - 1] == 'F')) return false;
+        break;
+      case 'V':
+        break;
+      default:
+        return false;
+    }
+  }
+  return false;
+}
+
+/// Takes a header table out of a property list if it nests too deep: `without` is the list without it. Such headers are
+/// nobody's that Leveret knows, and the message is as good without them.
+bool without_deep_headers(std::string_view payload, std::string& without) {
+  if (payload.size() < 2) return false;
+  const std::uint16_t flags = read_u16(payload.data());
+  if ((flags & AMQP_BASIC_HEADERS_FLAG) == 0 || (flags & 1u) != 0) return false;
+  std::size_t at = 2;
+  for (const int flag : {AMQP_BASIC_CONTENT_TYPE_FLAG, AMQP_BASIC_CONTENT_ENCODING_FLAG}) {
+    if ((flags & flag) == 0) continue;
+    if (at >= payload.size()) return false;
+    at += 1 + static_cast<unsigned char>(payload[at]);
+  }
+  std::size_t size = 0;
+  if (at > payload.size() || !nests_too_deep(payload.substr(at), size)) return false;
+  without.assign(payload.substr(0, at));
+  without.append(payload.substr(at + size));
+  write_u16(without.data(), static_cast<std::uint16_t>(flags & ~AMQP_BASIC_HEADERS_FLAG));
+  return true;
+}
+
 }  // namespace
 
 std::uint16_t read_u16(const char* at) {
@@ -158,6 +255,20 @@ amqp_table_t table::raw() const {
   return {static_cast<int>(entries_.size()), const_cast<amqp_table_entry_t*>(entries_.data())};
 }
 
+std::string_view text_header(const properties& p, std::string_view name) {
+  for (const header& h : p.headers) {
+    if (h.name == name) return h.value;
+  }
+  return {};
+}
+
+std::int64_t number_header(const properties& p, std::string_view name) {
+  const std::string_view text = text_header(p, name);
+  std::int64_t value = 0;
+  const auto read = std::from_chars(text.data(), text.data() + text.size(), value);
+  return read.ec == std::errc() && read.ptr == text.data() + text.size() ? value : 0;
+}
+
 bool decode_properties(std::string_view payload, properties& out) {
   // The pool owns the decoded tables until the next call on this thread.
   struct pool {
@@ -167,6 +278,8 @@ bool decode_properties(std::string_view payload, properties& out) {
   };
   thread_local pool decoded_in;
   ::recycle_amqp_pool(&decoded_in.value);
+  std::string without;
+  if (without_deep_headers(payload, without)) payload = without;
   void* decoded = nullptr;
   if (::amqp_decode_properties(AMQP_BASIC_CLASS, &decoded_in.value, as_bytes(payload), &decoded) < 0) return false;
   const auto& raw = *static_cast<const amqp_basic_properties_t*>(decoded);

@@ -67,6 +67,11 @@ struct properties {
   std::string death_queue;
 };
 
+/// The text of a header; empty: there is none.
+[[nodiscard]] std::string_view text_header(const properties& p, std::string_view name);
+/// A header that is a whole number, as a number or as text; 0: there is none, or it is no such number.
+[[nodiscard]] std::int64_t number_header(const properties& p, std::string_view name);
+
 /// Decodes a content header's properties. False: malformed.
 [[nodiscard]] bool decode_properties(std::string_view payload, properties& out);
 

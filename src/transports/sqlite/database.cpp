@@ -2,6 +2,7 @@
 
 #include <sqlite3.h>
 
+#include <algorithm>
 #include <limits>
 #include <utility>
 
@@ -47,6 +48,10 @@ connection::connection(const std::string& path) {
   sqlite3_extended_result_codes(handle_, 1);
   // The last one to leave must not checkpoint: that would be outside the lock that keeps writers out (checkpoint rule).
   sqlite3_db_config(handle_, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
+  // Anybody may have written the file: nothing in its schema is run.
+  sqlite3_db_config(handle_, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, nullptr);
+  sqlite3_db_config(handle_, SQLITE_DBCONFIG_ENABLE_VIEW, 0, nullptr);
+  sqlite3_db_config(handle_, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
 }
 
 connection::connection(connection&& other) noexcept { *this = std::move(other); }
@@ -125,6 +130,10 @@ bool rows::next() {
 }
 
 std::int64_t rows::integer(int column) const { return sqlite3_column_int64(of_.handle_, column); }
+
+std::int64_t rows::count(int column) const {
+  return std::clamp<std::int64_t>(integer(column), 0, std::int64_t{1} << 40);
+}
 
 std::string_view rows::text(int column) const {
   const auto* data = reinterpret_cast<const char*>(sqlite3_column_text(of_.handle_, column));

@@ -83,6 +83,8 @@ class rows {
   /// Throws database_error.
   [[nodiscard]] bool next();
   [[nodiscard]] std::int64_t integer(int column) const;
+  /// A number of things, for arithmetic: what a file that somebody else wrote says beyond 0 and 2^40 is brought there.
+  [[nodiscard]] std::int64_t count(int column) const;
   /// Valid until `next`.
   [[nodiscard]] std::string_view text(int column) const;
   [[nodiscard]] std::string_view blob(int column) const;

@@ -147,9 +147,9 @@ void salvage::walk_schema() {
     }
   }
   // Of no interest, but not to be taken for orphans.
-  for (const auto& [name, root] : roots) {
-    if (std::none_of(std::begin(kShapes), std::end(kShapes), [&](const shape& s) { return name == s.name; })) {
-      walk(table::other, name, root);
+  for (const auto& entry : roots) {
+    if (std::none_of(std::begin(kShapes), std::end(kShapes), [&](const shape& s) { return entry.first == s.name; })) {
+      walk(table::other, entry.first, entry.second);
     }
   }
 }

@@ -251,9 +251,12 @@ void store::load_state() {
   if (state_loaded_) return;
   rows r = load_state_.query();
   if (!r.next()) throw database_error(SQLITE_CORRUPT, "SQLite: the table state has no row");
+  const std::int64_t end = r.integer(0);
+  // New keys are counted up from it, and no use of a file comes near its half.
+  if (end < 0 || end > INT64_MAX / 2) throw database_error(SQLITE_CORRUPT, "SQLite: the table state has no counter");
   // Somebody else has reserved numbers since, and may have used them: ours would come before theirs.
-  if (r.integer(0) != seq_end_) seq_ = seq_end_ = r.integer(0);
-  result_bytes_ = r.integer(1);
+  if (end != seq_end_) seq_ = seq_end_ = end;
+  result_bytes_ = r.count(1);
   state_loaded_ = true;
 }
 
@@ -319,7 +322,7 @@ std::size_t store::move_due(unix_ms now, std::size_t limit) {
   std::vector<row> found;
   {
     rows r = due_.query(now, static_cast<std::int64_t>(limit));
-    while (r.next()) found.push_back({r.integer(0), r.integer(1), r.integer(2), r.integer(3), r.integer(4)});
+    while (r.next()) found.push_back({r.integer(0), r.integer(1), r.integer(2), r.count(3), r.count(4)});
   }
   for (const row& d : found) {
     drop_delayed_.run(d.due, d.msg);
@@ -356,9 +359,9 @@ std::vector<lease> store::claim(owner_key owner, queue_key queue, std::size_t me
       l.queue = queue;
       l.seq = r.integer(0);
       l.msg = r.integer(1);
-      l.jobs = r.integer(2);
-      l.bytes = r.integer(3);
-      l.returns = r.integer(4);
+      l.jobs = r.count(2);
+      l.bytes = r.count(3);
+      l.returns = std::min<std::int64_t>(r.count(4), kMostReturns);
       if (out.size() == messages ||
           ((!out.empty() || !one_at_least) && taken + static_cast<std::uint64_t>(l.bytes) > bytes)) {
         more = true;
@@ -423,9 +426,9 @@ std::vector<message> store::read_bodies(const std::vector<lease>& leases) {
       m.reply = r.text(1);
       m.priority = static_cast<std::uint8_t>(r.integer(2));
       m.due = r.integer(3);
-      m.jobs = static_cast<std::uint32_t>(r.integer(4));
+      m.jobs = static_cast<std::uint32_t>(std::min<std::int64_t>(r.count(4), UINT32_MAX));
       m.headers = decode_headers(r.blob(5));
-      size = static_cast<std::size_t>(r.integer(6));
+      size = static_cast<std::size_t>(r.count(6));
     }
     m.data = body::uninitialized(size);
     if (size > 0) data.read(l.msg, m.data.writable(), size);

@@ -25,6 +25,9 @@ using queue_key = std::int64_t;
 using message_key = std::int64_t;
 using owner_key = std::int64_t;
 
+/// As many returns as a delivery can say.
+inline constexpr std::int64_t kMostReturns = INT32_MAX;
+
 /// A row of `leased`: everything needed to give the message back without looking.
 struct lease {
   message_key msg = 0;

@@ -64,7 +64,7 @@ cancel_outcome store::cancel(const cancellation& job, unix_ms now) {
   std::optional<row> found;
   {
     rows r = where_is_.query(job.message_id);
-    if (r.next()) found = row{r.integer(0), r.integer(1), r.integer(2), std::string(r.text(3)), r.integer(4)};
+    if (r.next()) found = row{r.integer(0), r.integer(1), r.count(2), std::string(r.text(3)), r.integer(4)};
   }
   bool waits = false;
   if (found) {
@@ -146,7 +146,7 @@ message_page store::browse(const browse_query& query, queue_key queue, const bro
       p.first = r.integer(0);
       p.l.msg = r.integer(1);
       p.l.queue = queue;
-      taken += static_cast<std::size_t>(r.integer(2));
+      taken += static_cast<std::size_t>(r.count(2));
       found.push_back(p);
     }
   };

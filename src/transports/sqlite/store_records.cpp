@@ -12,6 +12,10 @@ namespace {
 constexpr std::size_t kPurgeRows = 1000;
 constexpr std::size_t kLeaseRows = 1000;
 
+std::uint32_t line_number(const rows& r, int column) {
+  return static_cast<std::uint32_t>(std::min<std::int64_t>(r.count(column), UINT32_MAX));
+}
+
 }  // namespace
 
 void store::add_result(const result_chunk& r, unix_ms now) {
@@ -38,7 +42,7 @@ bool store::trim_results(unix_ms now, std::size_t limit) {
     while (r.next()) {
       if (r.integer(1) > now && result_bytes_ <= cap) break;
       drop.push_back(r.integer(0));
-      result_bytes_ -= r.integer(2);
+      result_bytes_ -= r.count(2);
     }
   }
   for (const std::int64_t n : drop) drop_result_.run(n);
@@ -61,8 +65,8 @@ std::vector<result_chunk> store::results_for(const std::string& reply, std::int6
     result_chunk c;
     c.reply = reply;
     c.id = r.text(1);
-    c.first_line = static_cast<std::uint32_t>(r.integer(2));
-    c.last_line = static_cast<std::uint32_t>(r.integer(3));
+    c.first_line = line_number(r, 2);
+    c.last_line = line_number(r, 3);
     c.data = r.blob(4);
     taken += c.data.size();
     cursor = r.integer(0);
@@ -78,8 +82,8 @@ std::vector<result_chunk> store::results_of(const std::string& message_id) {
     result_chunk c;
     c.reply = r.text(0);
     c.id = r.text(1);
-    c.first_line = static_cast<std::uint32_t>(r.integer(2));
-    c.last_line = static_cast<std::uint32_t>(r.integer(3));
+    c.first_line = line_number(r, 2);
+    c.last_line = line_number(r, 3);
     c.data = r.blob(4);
     out.push_back(std::move(c));
   }
@@ -128,7 +132,7 @@ std::vector<owner_row> store::owners() {
     o.owner = r.integer(0);
     o.boot = r.text(1);
     o.seat = {r.integer(2), r.integer(3), r.integer(4)};
-    o.lease = std::chrono::milliseconds(r.integer(5));
+    o.lease = std::chrono::milliseconds(r.count(5));
     out.push_back(std::move(o));
   }
   return out;
@@ -145,9 +149,9 @@ std::size_t store::remove_owner(owner_key owner, bool charge) {
         l.msg = r.integer(0);
         l.queue = r.integer(1);
         l.seq = r.integer(2);
-        l.jobs = r.integer(3);
-        l.bytes = r.integer(4);
-        l.returns = r.integer(5);
+        l.jobs = r.count(3);
+        l.bytes = r.count(4);
+        l.returns = std::min<std::int64_t>(r.count(5), kMostReturns);
         found.push_back(l);
       }
     }
@@ -178,7 +182,7 @@ std::vector<queue_stats> store::stats(const std::string& name, const seat& here)
     while (r.next()) {
       std::uint32_t beats = 0;
       if (r.text(2) != boot_ || here.judge({r.integer(3), r.integer(4), r.integer(5)}, beats) == life::dead) continue;
-      consumers[r.integer(0)] += static_cast<std::uint64_t>(r.integer(1));
+      consumers[r.integer(0)] += static_cast<std::uint64_t>(r.count(1));
     }
   }
   std::vector<queue_stats> out;
@@ -186,11 +190,11 @@ std::vector<queue_stats> store::stats(const std::string& name, const seat& here)
     while (r.next()) {
       queue_stats s;
       s.queue = r.text(1);
-      s.ready = static_cast<std::uint64_t>(r.integer(2));
-      s.ready_jobs = static_cast<std::uint64_t>(r.integer(3));
-      s.delayed = static_cast<std::uint64_t>(r.integer(4));
-      s.running = static_cast<std::uint64_t>(r.integer(5));
-      s.dead = static_cast<std::uint64_t>(r.integer(6));
+      s.ready = static_cast<std::uint64_t>(r.count(2));
+      s.ready_jobs = static_cast<std::uint64_t>(r.count(3));
+      s.delayed = static_cast<std::uint64_t>(r.count(4));
+      s.running = static_cast<std::uint64_t>(r.count(5));
+      s.dead = static_cast<std::uint64_t>(r.count(6));
       const auto found = consumers.find(r.integer(0));
       s.consumers = found == consumers.end() ? 0 : found->second;
       out.push_back(std::move(s));
@@ -226,7 +230,7 @@ bool store::purge_step(purge_state& p) {
       while (r.next()) {
         last = r.integer(0);
         found.push_back(r.integer(1));
-        t.ready_jobs -= r.integer(2);
+        t.ready_jobs -= r.count(2);
       }
     }
     for (const message_key msg : found) drop_body_.run(msg);
