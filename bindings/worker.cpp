@@ -174,8 +174,8 @@ void init_worker(nb::module_& m) {
          const std::vector<std::string>& queues, std::uint32_t processes, std::uint32_t threads,
          std::uint32_t concurrency, bool burst, const std::string& default_task, double grace, std::int32_t max_retries,
          std::int32_t max_crashes, std::uint32_t prefetch, std::uint64_t max_jobs_per_child,
-         std::uint64_t max_bytes_per_child, bool json, bool quiet, const std::string& log_level,
-         const std::string& log_format) {
+         std::uint64_t max_bytes_per_child, std::uint64_t max_memory, bool json, bool quiet,
+         const std::string& log_level, const std::string& log_format) {
         const nb::gil_scoped_release released;
         core::registry tasks;
         load(plugins, tasks);
@@ -194,6 +194,7 @@ void init_worker(nb::module_& m) {
         options.lim.prefetch_messages = prefetch;
         options.max_jobs_per_child = max_jobs_per_child;
         options.max_bytes_per_child = max_bytes_per_child;
+        options.max_memory = max_memory;
         options.json = json;
         options.quiet = quiet;
         options.log_level = log_level;
@@ -203,7 +204,7 @@ void init_worker(nb::module_& m) {
       nb::arg("plugins"), nb::arg("child_command"), nb::arg("url"), nb::arg("queues"), nb::arg("processes"),
       nb::arg("threads"), nb::arg("concurrency"), nb::arg("burst"), nb::arg("default_task"), nb::arg("grace"),
       nb::arg("max_retries"), nb::arg("max_crashes"), nb::arg("prefetch"), nb::arg("max_jobs_per_child"),
-      nb::arg("max_bytes_per_child"), nb::arg("json"), nb::arg("quiet"), nb::arg("log_level"),
+      nb::arg("max_bytes_per_child"), nb::arg("max_memory"), nb::arg("json"), nb::arg("quiet"), nb::arg("log_level"),
       nb::arg("log_format") = "text",
       "Runs a worker until it ends and gives its exit code. With `child_command` processes started by it run the "
       "handlers, else threads of this one run those of `plugins`. Takes over SIGTERM and SIGINT meanwhile: main thread "

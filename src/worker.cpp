@@ -36,6 +36,10 @@ void check_worker_options(const worker_options& options, const registry& tasks) 
                                 "\" is not among its tasks: " + tasks.names());
   }
   for (const std::string& queue : options.queues) check_queue_name(queue);
+  if (options.max_memory > 0 && options.max_memory < kLeastMemory) {
+    throw std::invalid_argument("cannot start a worker: " + std::to_string(options.max_memory) +
+                                " bytes of memory; at least 16 MiB");
+  }
   if (options.threads > 4'096) {
     throw std::invalid_argument("cannot start a worker: " + std::to_string(options.threads) + " threads; at most 4096");
   }
@@ -225,6 +229,10 @@ void worker::start() {
   tracker_settings settings;
   settings.queues = s.options.queues;
   settings.most = {s.options.lim.prefetch_messages, s.options.lim.prefetch_bytes};
+  if (s.options.max_memory > 0) {
+    settings.most.bytes = std::max<std::uint64_t>(s.options.max_memory / kMemoryPerByte / s.options.queues.size(),
+                                                  1);  // one message goes
+  }
   settings.settling.retries = s.options.retries;
   settings.max_crashes = s.options.max_crashes;
   settings.burst = s.options.burst;

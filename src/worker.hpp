@@ -26,11 +26,17 @@ struct worker_options {
   retry_policy retries;
   std::int32_t max_crashes = 3;
   limits lim;
-  std::string name;                                       ///< in records; empty: host:pid
+  std::uint64_t max_memory =
+      0;             ///< what it takes for messages, in bytes: kMemoryPerByte; 0: lim.prefetch_bytes a queue
+  std::string name;  ///< in records; empty: host:pid
   std::chrono::milliseconds report_every = kReportEvery;  ///< what it tells about itself; 0: never
   std::function<void()>
       on_finished;  ///< a burst has emptied its queues; called once, on the worker's loop; must not block
 };
+
+/// A message takes memory several times while it is held: as it came, where processes read it, and in what leaves.
+inline constexpr std::uint64_t kMemoryPerByte = 8;
+inline constexpr std::uint64_t kLeastMemory = 16u << 20;
 
 struct worker_summary {
   tally counts;

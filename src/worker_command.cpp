@@ -221,6 +221,7 @@ int run(const worker_command_options& options, const registry& own_tasks) {
   chosen.retries.max_retries = options.max_retries;
   chosen.max_crashes = options.max_crashes;
   chosen.lim = options.lim;
+  chosen.max_memory = options.max_memory;
 
   chosen.name = default_worker_name();
 

@@ -34,6 +34,7 @@ struct worker_command_options {
   std::uint32_t concurrency = 0;  ///< attempts of a child that may go on without a thread
   std::uint64_t max_jobs_per_child = 0;
   std::uint64_t max_bytes_per_child = 0;
+  std::uint64_t max_memory = 0;  ///< bytes for messages held; 0: as `lim` says
 };
 
 /// Runs a worker in this process until burst ends, a signal, or failure. Takes over SIGTERM and SIGINT meanwhile, and

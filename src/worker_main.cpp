@@ -66,6 +66,10 @@ int run_worker_main(int argc, char** argv, const registry& tasks) {
   app.add_option("--prefetch", options.lim.prefetch_messages, "Messages of a queue held at once, at most (default: 64)")
       ->envname("LEVERET_PREFETCH")
       ->check(CLI::Range(1, 65'535));
+  app.add_option("--max-memory", options.max_memory, "Memory for messages that are held: 256MB, 1GiB (default: 256MiB)")
+      ->envname("LEVERET_MAX_MEMORY")
+      ->transform(CLI::AsSizeValue(true))
+      ->check(CLI::Range(kLeastMemory, std::uint64_t{1} << 40));
   app.add_option("--log-level", options.log_level, "debug, info, warning or error (default: info)")
       ->envname("LEVERET_LOG_LEVEL");
   app.add_option("--log-format", options.log_format, "text, or json for one JSON object a line (default: text)")

@@ -25,7 +25,7 @@ class Key(NamedTuple):
 
     name: str
     kind: str
-    """text, names, choice, count (a whole number) or seconds."""
+    """text, names, choice, count (a whole number), seconds, or size (bytes, with a unit)."""
     default: Any
     doc: str
     low: float = 0
@@ -43,6 +43,8 @@ class Key(NamedTuple):
             return f"one of {', '.join(self.choices)}"
         if self.kind == "count":
             return f"a whole number from {self.low:,.0f} to {self.high:,.0f}"
+        if self.kind == "size":
+            return f"a size with its unit, like 256MB or 1GiB, from {self.low / 2**20:,.0f} MiB"
         if self.kind == "seconds":
             return f"a number of seconds from {self.low:,g} to {self.high:,.0f}"
         return "a name or an array of names" if self.kind == "names" else "a text"
@@ -67,6 +69,9 @@ class Key(NamedTuple):
     def _convert(self, value: Any, *, text: bool) -> Any:
         if self.kind in {"count", "seconds"}:
             return self._number(value, text=text)
+        if self.kind == "size":
+            size = bytes_of(value) if isinstance(value, str) else None
+            return size if size is not None and self.low <= size <= self.high else None
         if self.kind == "names":
             names = value.replace(",", " ").split() if isinstance(value, str) else value
             if not isinstance(names, list) or not all(map(_is_text, cast("list[Any]", names))):
@@ -88,6 +93,16 @@ class Key(NamedTuple):
         return value if self.low <= value <= self.high else None
 
 
+def bytes_of(text: str) -> int | None:
+    """Return the bytes of a size with its unit: KB, MB, GB in thousands, KiB, MiB, GiB by 1,024. None: it is none."""
+    number = text.rstrip("kmgibKMGIB").strip()
+    unit = text.strip()[len(number) :].strip().lower()
+    scale = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}.get(unit)
+    if scale is None or not number.isascii() or not number.isdecimal():
+        return None
+    return int(number) * scale
+
+
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value) and "\0" not in value
 
@@ -105,6 +120,7 @@ _ALL = (
     Key("grace", "seconds", 25.0, "What running jobs get at a stop", 0, 86_400),
     Key("max_retries", "count", 3, "Retries where neither job nor task says", 0, 1_000_000),
     Key("prefetch", "count", 64, "Messages of a queue that a worker holds at once", 1, 65_535),
+    Key("max_memory", "size", None, "Memory that the messages held take; 256 MiB a queue", 16 << 20, 1 << 40),
     Key("default_task", "text", None, 'The task that gets JSON objects without a "task"'),
     Key("publish_deadline", "seconds", 30.0, "After which a send without an answer raises", 0, 86_400),
     Key("batch_bytes", "count", 64 << 10, "Up to which send_many packs jobs into one message", 1, 1 << 20),

@@ -148,6 +148,38 @@ def test_show_says_where_each_value_came_from(project: Path) -> None:
     assert "a, b" in table
 
 
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("256MB", 256_000_000),
+        ("256MiB", 256 << 20),
+        ("1 GiB", 1 << 30),
+        ("64000kb", 64_000_000),
+        ("256", None),
+        ("MB", None),
+        ("1.5GB", None),
+        ("-1GB", None),
+        ("256XB", None),
+        ("", None),
+    ],
+)
+def test_a_size_is_a_whole_number_with_its_unit(text: str, size: int | None) -> None:
+    assert config.bytes_of(text) == size
+
+
+def test_a_size_out_of_range_or_without_a_unit_is_refused_in_one_line(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write_text('[tool.leveret]\nmax_memory = "256"\n')
+    with pytest.raises(ValueError, match="max_memory must be a size with its unit, like 256MB or 1GiB, from 16 MiB"):
+        config.from_project()
+    project.write_text('[tool.leveret]\nmax_memory = "512MiB"\n')
+    assert config.lookup("max_memory").value == 512 << 20
+    monkeypatch.setenv("LEVERET_MAX_MEMORY", "1MB")
+    with pytest.raises(ValueError, match="LEVERET_MAX_MEMORY: max_memory must be"):
+        config.lookup("max_memory")
+
+
 def test_every_option_with_a_variable_is_a_setting_with_the_same_default() -> None:
     seen = set()
     for name in COMMANDS:

@@ -27,6 +27,7 @@ __all__ = [
     "print_table",
     "progress",
     "queue_options",
+    "size",
     "url_option",
 ]
 
@@ -47,6 +48,19 @@ url_option = click.option(
     "pyproject.toml, else here.",
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+def size(name: str) -> Callable[[str | int], int]:
+    """Return the type of an option whose setting is a size: 256MB. It gives bytes."""
+    key = config.KEYS[name]
+
+    def convert(value: str | int) -> int:
+        found = value if isinstance(value, int) else config.bytes_of(value)
+        if found is None or (found and not key.low <= found <= key.high):
+            raise click.BadParameter(f"{value!r} is not {key.wanted()}")
+        return found
+
+    return convert
 
 
 def count(most: int) -> click.IntRange:

@@ -109,6 +109,14 @@ __all__ = ["command"]
     help="Messages of a queue held at once, at most. Fewer leave slow jobs to other workers.",
 )
 @click.option(
+    "--max-memory",
+    type=_common.size("max_memory"),
+    default=0,
+    envvar="LEVERET_MAX_MEMORY",
+    metavar="SIZE",
+    help="Memory that the messages held take, at most: 256MB, 1GiB. Default: 256MiB for each queue.",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
@@ -162,6 +170,7 @@ def command(
     max_jobs_per_child: int,
     max_memory_per_child: int,
     prefetch: int,
+    max_memory: int,
     log_level: str,
     log_format: str,
     describe: bool,
@@ -228,6 +237,7 @@ def command(
         max_jobs_per_child=max_jobs_per_child,
         max_bytes_per_child=max_memory_per_child << 20,
         prefetch=prefetch,
+        max_memory=max_memory,
         json=as_json,
         quiet=quiet,
         log_level=log_level,

@@ -84,6 +84,9 @@ std::uint32_t consumers::wanted_prefetch(const subscription& s) const {
   if (s.sizes >= kSizesBeforeJudging) {
     const auto fits = static_cast<std::uint64_t>(static_cast<double>(s.w.bytes) / std::max(s.mean_size, 1.0));
     most = std::clamp<std::uint64_t>(fits, 1, most);
+  } else {
+    // The broker sends as many as it may before the first size is known: twice the bytes, if all are of the largest.
+    most = std::clamp<std::uint64_t>(2 * s.w.bytes / std::max<std::size_t>(limits_.max_message_bytes, 1), 1, most);
   }
   return static_cast<std::uint32_t>(most);
 }

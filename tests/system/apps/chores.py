@@ -27,6 +27,12 @@ def note(path: str, n: int, micros: int = 0) -> None:
 
 
 @app.task
+def weigh(data: str) -> int:
+    """Return how long a text is."""
+    return len(data)
+
+
+@app.task
 def stay(path: str, n: int) -> None:
     """Leave a line as `note` does, and hang in C, the interpreter's lock held."""
     note(path, n)
