@@ -11,7 +11,9 @@
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <exception>
+#include <filesystem>
 #include <leveret/version.hpp>
 #include <memory>
 #include <stdexcept>
@@ -117,6 +119,42 @@ void check_file(const std::string& path) {
   if (const std::string why = what_else(head, static_cast<std::size_t>(got), path); !why.empty()) refuse(path, why);
 }
 
+/// Refuses a path that others may lead elsewhere: along it, and along the symbolic links on it, no folder may be
+/// writable for everyone. With the sticky bit (/tmp) nobody can replace what is somebody else's.
+void check_folders(const std::string& path) {
+  namespace fs = std::filesystem;
+  constexpr int kMostLinks = 40;  // as the kernel
+  std::error_code failed;
+  const fs::path whole = fs::absolute(path, failed).relative_path();
+  std::deque<fs::path> names(whole.begin(), whole.end());
+  fs::path folder = "/";
+  for (int links = 0; !names.empty() && links < kMostLinks;) {
+    struct stat info{};
+    if (::stat(folder.c_str(), &info) != 0) refuse(path, system_text(errno));
+    if ((info.st_mode & S_IWOTH) != 0 && (info.st_mode & S_ISVTX) == 0) {
+      refuse(path, "everyone may write to the folder " + folder.string() +
+                       ", and put another file in its place; chmod o-w that folder first");
+    }
+    const fs::path name = std::move(names.front());
+    names.pop_front();
+    if (name.empty() || name == ".") continue;
+    if (name == "..") {
+      folder = folder.parent_path();
+      continue;
+    }
+    const fs::path next = folder / name;
+    const fs::path target = fs::read_symlink(next, failed);
+    if (failed) {  // no link
+      folder = next;
+      continue;
+    }
+    ++links;
+    if (target.is_absolute()) folder = "/";
+    const fs::path inside = target.relative_path();
+    names.insert(names.begin(), inside.begin(), inside.end());
+  }
+}
+
 }  // namespace
 
 void register_plugin(const leveret_plugin_info* info, registry& into, const std::string& source) {
@@ -158,6 +196,7 @@ void load_plugin(const std::string& path, registry& into) {
            ends_with(path, ".so") ? "there is no such file; build it first: leveret build" : "there is no such file");
   }
   const std::string absolute = resolved.get();
+  check_folders(path);
   check_file(absolute);
   void* handle = ::dlopen(absolute.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (handle == nullptr) {

@@ -16,7 +16,7 @@ void register_plugin(const leveret_plugin_info* info, registry& into, const std:
 
 /// Loads a file (RTLD_NOW | RTLD_LOCAL, by absolute path) and registers its tasks. The file stays loaded for the life
 /// of the process. Throws std::invalid_argument with one sentence naming the file: missing, not a shared object, no
-/// plugin, another version, missing symbols, world-writable.
+/// plugin, another version, missing symbols, others may write to it or to a folder of its path.
 void load_plugin(const std::string& path, registry& into);
 
 }  // namespace leveret::core

@@ -185,6 +185,43 @@ TEST(refusal, a_file_that_everyone_may_write) {
   EXPECT_EQ(refusal(copy), "");
 }
 
+TEST(refusal, a_file_in_a_folder_that_everyone_may_write) {
+  const folder here;
+  fs::create_directories(here.path() + "/outer/inner");
+  const std::string copy = here.path() + "/outer/inner/good.so";
+  fs::copy_file(plugin("good"), copy);
+  const auto why = [&](const std::string& open) {
+    return "everyone may write to the folder " + open +
+           ", and put another file in its place; chmod o-w that folder first";
+  };
+  for (const std::string open : {"/outer", "/outer/inner"}) {
+    ASSERT_EQ(::chmod((here.path() + open).c_str(), 0777), 0);
+    expect_refused(copy, why(here.path() + open));
+    ASSERT_EQ(::chmod((here.path() + open).c_str(), 01777), 0);
+    EXPECT_EQ(refusal(copy), "") << "with the sticky bit nobody can replace it";
+    ASSERT_EQ(::chmod((here.path() + open).c_str(), 0755), 0);
+  }
+  EXPECT_EQ(refusal(here.path() + "/outer/inner/../inner/good.so"), "");
+}
+
+// Whoever may replace a link on the way says what is loaded.
+TEST(refusal, a_path_through_a_link_in_a_folder_that_everyone_may_write) {
+  const folder here;
+  fs::create_directories(here.path() + "/open");
+  fs::create_directories(here.path() + "/closed");
+  fs::copy_file(plugin("good"), here.path() + "/closed/good.so");
+  fs::create_symlink("../closed", here.path() + "/open/link");
+  fs::create_symlink(here.path() + "/open/link/good.so", here.path() + "/closed/work.so");
+  EXPECT_EQ(refusal(here.path() + "/closed/work.so"), "");
+  ASSERT_EQ(::chmod((here.path() + "/open").c_str(), 0777), 0);
+  for (const std::string path : {"/open/link/good.so", "/closed/work.so"}) {
+    EXPECT_NE(refusal(here.path() + path).find("everyone may write to the folder " + here.path() + "/open,"),
+              std::string::npos)
+        << path << ": " << refusal(here.path() + path);
+  }
+  EXPECT_EQ(refusal(here.path() + "/closed/good.so"), "");
+}
+
 TEST(refusal, a_shared_object_that_is_no_plugin) {
   expect_refused(
       plugin("not_a_plugin"),
