@@ -11,10 +11,10 @@ app = leveret.App()
 
 @app.task(name="note")
 def note(path: str, n: int) -> None:
-    """Append a line as effects.cpp does: `n id retry_count pid`, by one write."""
+    """Append a line as effects.cpp does: `n id retry_count pid` between newlines, by one write."""
     job = leveret.current_job()
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        os.write(file, f"{n} {job.id} {job.retry_count} {os.getpid()}\n".encode())
+        os.write(file, f"\n{n} {job.id} {job.retry_count} {os.getpid()}\n".encode())
     finally:
         os.close(file)

@@ -67,18 +67,24 @@ class Effects:
     """The process ids of who ran them."""
 
 
+_FIELDS = 4
+
+
 def read_effects(path: Path) -> Effects:
-    """Read the handlers' file; lines are `number job_id retry_count process_id`."""
+    """Read the handlers' file; lines are `number job_id retry_count process_id`.
+
+    A worker that is killed amid its write leaves the first part of a line: a run that nobody has seen.
+    """
     found = Effects()
     place = 0
     if not path.exists():
         return found
     with path.open("rb") as file:
         for line in file:
-            if line.endswith(b"\n"):
-                number, _, _, worker = line.split(b" ")
-                found.numbers.append(int(number))
-                found.workers.append(int(worker))
+            fields = line.split()
+            if line.endswith(b"\n") and len(fields) == _FIELDS:
+                found.numbers.append(int(fields[0]))
+                found.workers.append(int(fields[-1]))
                 found.places.append(place)
             place += len(line)
     return found

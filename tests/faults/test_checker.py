@@ -84,9 +84,9 @@ def test_what_was_written_is_read_back_and_a_line_cut_short_is_not(tmp_path: Pat
     with (tmp_path / "log").open("a") as file:
         file.write("invoke 9")
     assert [(e.what, e.first, e.count) for e in read_log(tmp_path / "log")] == [("invoke", 5, 2), ("ok", 5, 2)]
-    (tmp_path / "effects").write_text("5 a/1 0 77\n6 a/2 0 78\n7 a/")
+    (tmp_path / "effects").write_text("\n5 a/1 0 77\n\n6 a/2 0 78\n\n8 a/3\n9 a/4 0 79\n\n7 a/")
     found = read_effects(tmp_path / "effects")
-    assert list(found.numbers) == [5, 6]
-    assert list(found.places) == [0, 11]
-    assert list(found.workers) == [77, 78]
+    assert list(found.numbers) == [5, 6, 9]
+    assert list(found.places) == [1, 13, 31]
+    assert list(found.workers) == [77, 78, 79]
     assert not read_effects(tmp_path / "none").numbers

@@ -69,8 +69,10 @@ class Broker:
         with contextlib.suppress(FileNotFoundError):
             written = self.effects_file.read_text()
             # A reader may see the first page of a write before its second: the last line counts once it ends.
+            # One that was killed may leave the first part of its line.
             parts = [line.split() for line in written[: written.rfind("\n") + 1].splitlines()]
-            return [Effect(int(n), job, int(retries), int(pid)) for n, job, retries, pid in parts]
+            whole = [part for part in parts if len(part) == len(Effect._fields)]
+            return [Effect(int(n), job, int(retries), int(pid)) for n, job, retries, pid in whole]
         return []
 
     def times_run(self) -> Counter[int]:

@@ -20,7 +20,7 @@ def note(path: str, n: int, micros: int = 0) -> None:
     job = leveret.current_job()
     if micros:
         time.sleep(micros / 1e6)
-    line = f"{n} {job.id} {job.retry_count} {os.getpid()}\n"
+    line = f"\n{n} {job.id} {job.retry_count} {os.getpid()}\n"
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     os.write(file, line.encode())
     os.close(file)

@@ -28,8 +28,9 @@ void append(const std::string& path, const std::string& line) {
 }
 
 void note(leveret::context& context, const std::string& path, std::int64_t n) {
-  append(path, std::to_string(n) + " " + std::string(context.job_id()) + " " + std::to_string(context.retry_count()) +
-                   " " + std::to_string(getpid()) + "\n");
+  // Between newlines: a worker that is killed may leave the first part of its line, which then ends before the next.
+  append(path, "\n" + std::to_string(n) + " " + std::string(context.job_id()) + " " +
+                   std::to_string(context.retry_count()) + " " + std::to_string(getpid()) + "\n");
 }
 
 std::int64_t effect(leveret::context& context, const std::string& path, std::int64_t n) {
