@@ -23,7 +23,7 @@ TEXT_LIMIT = 1_000_000
 LINES = 600
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]')
 
-# Each third-party library, and the one place that includes it: a source file, or one transport's or store's folder.
+# Each third-party library, and the one place that includes it: a source file, or one folder.
 # Where no place is named it is any one source file.
 SINGLE_INCLUDER = {
     "simdjson": (r"simdjson\.h", r"src/codec(\.cpp|/.*)"),
@@ -31,7 +31,7 @@ SINGLE_INCLUDER = {
     "rabbitmq-c": (r"amqp.*\.h|rabbitmq-c/.*", r"src/transports/rabbitmq(\.cpp|/.*)"),
     "hiredis": (r"hiredis/.*", r"src/stores/redis(\.cpp|/.*)"),
     "CLI11": (r"CLI/.*", None),
-    "OpenSSL": (r"openssl/.*", None),
+    "OpenSSL": (r"openssl/.*", r"src/net/.*"),
     "nanobind": (r"nanobind/.*", r"bindings/.*"),
 }
 

@@ -346,6 +346,15 @@ line_returner::charged line_returner::charge(const message& m, std::string_view 
   return out;
 }
 
+line_returner::returned line_returner::refused(const message& m, std::string_view line, std::uint32_t index,
+                                               const refused_delivery& why) {
+  returned out = give_back(m, line, index);
+  out.dead = true;
+  out.error = why.text;
+  out.text = dead_record(out.id, out.task, base_queue(m.queue), why.reason, why.text, nullptr, line);
+  return out;
+}
+
 line_returner::returned line_returner::crashed(const message& m, std::string_view line, std::uint32_t index,
                                                std::int32_t crashes) {
   returned out = give_back(m, line, index);

@@ -140,6 +140,10 @@ class line_returner {
   /// The dead record of a job that took its worker down too often.
   [[nodiscard]] returned crashed(const message& m, std::string_view line, std::uint32_t index, std::int32_t crashes);
 
+  /// The dead record of a job of a message that is refused as a whole.
+  [[nodiscard]] returned refused(const message& m, std::string_view line, std::uint32_t index,
+                                 const refused_delivery& why);
+
   /// Which job the line is. The views live until the next call.
   [[nodiscard]] job_identity identify(const message& m, std::string_view line, std::uint32_t index);
 

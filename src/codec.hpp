@@ -159,7 +159,9 @@ inline constexpr const char* kReasonCrashed = "crashed";
 inline constexpr const char* kReasonTimeLimit = "time_limit";
 inline constexpr const char* kReasonUnsupported = "unsupported_field";
 inline constexpr const char* kReasonTooLong = "too_long";
-inline constexpr const char* kReasonDelivery = "delivery_limit";  ///< the broker dead-lettered it
+inline constexpr const char* kReasonUnsigned = "unsigned";           ///< signing.hpp
+inline constexpr const char* kReasonBadSignature = "bad_signature";  ///< likewise
+inline constexpr const char* kReasonDelivery = "delivery_limit";     ///< the broker dead-lettered it
 
 /// A dead record: {"id","task","queue","reason","error","attempts":[{"time","worker","error"}…],"body"} where time is
 /// RFC 3339 in UTC. `line` is the job's line as it came; earlier attempts are taken from its `errors`. A line that is

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -49,9 +50,16 @@ struct message {
 /// Names one delivery at the transport that made it. Never reused by that transport object.
 using delivery_token = std::uint64_t;
 
+/// Why a message's jobs may not run at all.
+struct refused_delivery {
+  std::string reason;  ///< of its dead jobs
+  std::string text;
+};
+
 struct delivery {
   delivery_token token = 0;
   message msg;
+  std::optional<refused_delivery> refused;  ///< nothing of it is to be believed; see signing.hpp
   /// How often this message was handed out before without being settled or released; -1: the broker keeps no count.
   /// On RabbitMQ a clean return counts too.
   std::int32_t returns = 0;

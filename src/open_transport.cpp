@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "results_store.hpp"
+#include "signing.hpp"
 #include "transport.hpp"
 
 namespace leveret::core {
@@ -35,12 +36,15 @@ std::unique_ptr<results_store> open_results_store(const std::string& url, loop& 
 std::unique_ptr<transport> open_transport(const std::string& url, loop& l, const limits& lim) {
   (void)display_url(url);  // refuses a url that is none, without repeating a password
   const broker_and_results split = split_results(url);
+  std::shared_ptr<const signing_keys> keys = signing_keys_of_environment();
   const std::string_view scheme = std::string_view(url).substr(0, url.find("://"));
   for (const known_scheme& known : kSchemes) {
     if (known.name != scheme) continue;
     std::unique_ptr<transport> broker = known.open(split.broker, l, lim);
-    if (split.results.empty()) return broker;
-    return with_results(std::move(broker), open_results_store(split.results, l, lim));
+    if (!split.results.empty()) {
+      broker = with_results(std::move(broker), open_results_store(split.results, l, lim));
+    }
+    return keys ? with_signatures(std::move(broker), std::move(keys)) : std::move(broker);
   }
   // display_url knows the same schemes.
   throw std::invalid_argument("cannot open the broker: no transport for scheme \"" + std::string(scheme) + "\"");

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <utility>
 
+#include "forwarding_transport.hpp"
 #include "stores/redis/url.hpp"
 
 namespace leveret::core {
@@ -32,10 +33,10 @@ std::string decoded(std::string_view text) {
   return out;
 }
 
-class storing_transport final : public transport {
+class storing_transport final : public forwarding_transport {
  public:
   storing_transport(std::unique_ptr<transport> broker, std::unique_ptr<results_store> store)
-      : broker_(std::move(broker)), store_(std::move(store)) {}
+      : forwarding_transport(std::move(broker)), store_(std::move(store)) {}
 
   [[nodiscard]] capabilities what_it_can() const override {
     capabilities can = broker_->what_it_can();
@@ -83,51 +84,6 @@ class storing_transport final : public transport {
   void close(loop::clock::time_point deadline) override {
     broker_->close(deadline);
     store_->close(deadline);
-  }
-
-  // Everything else is the broker's.
-  void declare(const std::string& queue, reply<declared> then) override { broker_->declare(queue, std::move(then)); }
-  void stats(const std::string& queue, reply<std::vector<queue_stats>> then) override {
-    broker_->stats(queue, std::move(then));
-  }
-  void browse_dead(const std::string& queue, const std::string& cursor, std::size_t limit,
-                   reply<browse_page> then) override {
-    broker_->browse_dead(queue, cursor, limit, std::move(then));
-  }
-  void purge(const std::string& queue, reply<std::uint64_t> then) override { broker_->purge(queue, std::move(then)); }
-  void check_access(const std::string& queue, done then) override { broker_->check_access(queue, std::move(then)); }
-  void publish(std::vector<message> messages, loop::clock::time_point deadline,
-               std::function<void(std::vector<publish_outcome>)> then) override {
-    broker_->publish(std::move(messages), deadline, std::move(then));
-  }
-  subscription_id subscribe(const std::string& queue, window w, subscriber events) override {
-    return broker_->subscribe(queue, w, std::move(events));
-  }
-  void resize(subscription_id id, window w) override { broker_->resize(id, w); }
-  void unsubscribe(subscription_id id, done then) override { broker_->unsubscribe(id, std::move(then)); }
-  void release(std::vector<delivery_token> tokens, done then) override {
-    broker_->release(std::move(tokens), std::move(then));
-  }
-  void watch(const std::string& reply, std::function<void(result_chunk)> on_result, done then) override {
-    broker_->watch(reply, std::move(on_result), std::move(then));
-  }
-  void unwatch(const std::string& reply, done then) override { broker_->unwatch(reply, std::move(then)); }
-  void make_reply(reply<std::string> then) override { broker_->make_reply(std::move(then)); }
-  void browse(browse_query query, reply<message_page> then) override {
-    broker_->browse(std::move(query), std::move(then));
-  }
-  void revise_dead(const std::string& queue, dead_decision decide, reply<std::uint64_t> then) override {
-    broker_->revise_dead(queue, std::move(decide), std::move(then));
-  }
-  void cancel(std::vector<cancellation> jobs, reply<std::vector<cancel_outcome>> then) override {
-    broker_->cancel(std::move(jobs), std::move(then));
-  }
-  void watch_cancelled(std::function<void(cancelled_job)> on_cancelled, done then) override {
-    broker_->watch_cancelled(std::move(on_cancelled), std::move(then));
-  }
-  void make_known(report r, done then) override { broker_->make_known(std::move(r), std::move(then)); }
-  void known(const std::string& kind, const std::string& id, reply<std::vector<report>> then) override {
-    broker_->known(kind, id, std::move(then));
   }
 
  private:
@@ -185,7 +141,6 @@ class storing_transport final : public transport {
                     });
   }
 
-  std::unique_ptr<transport> broker_;
   std::unique_ptr<results_store> store_;
 };
 

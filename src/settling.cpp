@@ -199,6 +199,39 @@ planned plan_suspect_return(const delivery& d, unix_ms now, const random_source&
   return plan;
 }
 
+planned plan_refused(const delivery& d, const refused_delivery& why, line_returner& returner) {
+  planned plan;
+  plan.what.token = d.token;
+  const std::vector<std::uint32_t> offsets = lines_of(d.msg);
+  const std::string_view all = d.msg.data.view();
+  for (std::uint32_t i = 0; i + 1 < offsets.size(); ++i) {
+    const std::string_view line = all.substr(offsets[i], offsets[i + 1] - 1 - offsets[i]);
+    line_returner::returned dead = returner.refused(d.msg, line, i, why);
+    add_dead_result(plan, d.msg, dead.id, why.reason, dead.error);
+    add_dead(plan, d.msg, std::move(dead));
+  }
+  return plan;
+}
+
+bool has_too_many_lines(const message& m) {
+  const std::string_view data = m.data.view();
+  return data.size() > kMostLines && static_cast<std::size_t>(std::count(data.begin(), data.end(), '\n')) > kMostLines;
+}
+
+planned plan_too_many_lines(const delivery& d) {
+  planned plan;
+  plan.what.token = d.token;
+  line_returner::returned dead;
+  dead.id = make_job_id(d.msg.id, 1);
+  dead.error = "the message has more than " + std::to_string(kMostLines) +
+               " lines, and none of them was read; send more messages instead. Its first 64 KiB are kept";
+  dead.text = dead_record(dead.id, {}, base_queue(d.msg.queue), kReasonTooLong, dead.error, nullptr,
+                          d.msg.data.view().substr(0, kBatchBytes));
+  add_dead_result(plan, d.msg, dead.id, kReasonTooLong, dead.error);
+  add_dead(plan, d.msg, std::move(dead));
+  return plan;
+}
+
 planned plan_crashed(const delivery& d, std::int32_t crashes, line_returner& returner) {
   planned plan;
   plan.what.token = d.token;

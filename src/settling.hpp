@@ -65,4 +65,13 @@ struct planned {
 /// Makes a returned delivery's jobs dead: each took its worker down `crashes` times.
 [[nodiscard]] planned plan_crashed(const delivery& d, std::int32_t crashes, line_returner& returner);
 
+/// Makes the jobs of a refused delivery dead, unrun.
+[[nodiscard]] planned plan_refused(const delivery& d, const refused_delivery& why, line_returner& returner);
+
+/// More lines than a worker counts (a body without a limit of its own may have them): one dead record, with the begin
+/// of the body.
+inline constexpr std::size_t kMostLines = 1u << 20;
+[[nodiscard]] bool has_too_many_lines(const message& m);
+[[nodiscard]] planned plan_too_many_lines(const delivery& d);
+
 }  // namespace leveret::core

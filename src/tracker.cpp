@@ -121,6 +121,16 @@ void tracker::on_delivery(consumed_queue& queue, delivery d) {
     release(d.token);
     return;
   }
+  // Before all else: of a message that anybody may have written nothing is believed, its id and its counts no more than
+  // its jobs. So its id is not remembered either: it may be that of one that is good.
+  if (d.refused || has_too_many_lines(d.msg)) {
+    pending p;
+    p.queue = &queue;
+    p.plan = d.refused ? plan_refused(d, *d.refused, returner_) : plan_too_many_lines(d);
+    log_.log(LEVERET_WARNING, "message_refused", d.msg.id, d.refused ? d.refused->text : "it has too many lines");
+    settle(std::move(p));
+    return;
+  }
   if (settled_ids_.count(d.msg.id) != 0) {
     log_.log(LEVERET_INFO, "duplicate_message", d.msg.id, "its jobs have ended here already; acknowledged");
     pending p;

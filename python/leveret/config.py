@@ -25,7 +25,8 @@ class Key(NamedTuple):
 
     name: str
     kind: str
-    """text, names, choice, count (a whole number), seconds, or size (bytes, with a unit)."""
+    """text, names, choice, count (a whole number), seconds, size (bytes, with a unit), or secret (never shown, and in
+    the environment alone)."""
     default: Any
     doc: str
     low: float = 0
@@ -59,10 +60,14 @@ class Key(NamedTuple):
         Raises:
             ValueError: If it is none; the text says where it stands and what it must be.
         """
+        if self.kind == "secret" and source != self.variable:
+            raise ValueError(
+                f"{source}: {self.name} must not stand in a file that is shared with the code; set {self.variable}"
+            )
         found = self._convert(value, text=source == self.variable)
         if found is None:
             # A url may have a password in it.
-            shown = "" if self.name == "url" else f", not {value!r}"
+            shown = "" if self.name == "url" or self.kind == "secret" else f", not {value!r}"
             raise ValueError(f"{source}: {self.name} must be {self.wanted()}{shown}")
         return found
 
@@ -125,6 +130,7 @@ _ALL = (
     Key("publish_deadline", "seconds", 30.0, "After which a send without an answer raises", 0, 86_400),
     Key("batch_bytes", "count", 64 << 10, "Up to which send_many packs jobs into one message", 1, 1 << 20),
     Key("linger", "seconds", 0.0, "For which a job sent alone waits for others to share its message", 0, 1),
+    Key("signing_keys", "secret", None, "Keys of signed messages, ID:SECRET, the one that signs first; or @FILE"),
     Key("health", "text", None, "Where a worker answers probes: HOST:PORT"),
     Key("log_level", "choice", "info", "The least level of log lines", choices=("debug", "info", "warning", "error")),
     Key("log_format", "choice", "text", "text, or json for one JSON object a line", choices=("text", "json")),

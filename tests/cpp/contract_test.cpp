@@ -8,6 +8,8 @@
 
 #include "codec.hpp"
 #include "codec/scanner.hpp"
+#include "redelivery.hpp"
+#include "signing.hpp"
 
 namespace leveret::core {
 namespace {
@@ -228,6 +230,23 @@ TEST(Vectors, BodiesAreSplitAndBadLinesAreBadAlone) {
     std::vector<std::string> expected;
     for (const node& line : vector["lines"].elements()) expected.push_back(line.text());
     EXPECT_EQ(verdicts, expected);
+  });
+}
+
+TEST(Vectors, MessagesAreSignedAsTheVectorSays) {
+  for_each_vector("signatures.jsonl", 8, [](const node& vector) {
+    message m;
+    m.id = vector["id"].text();
+    m.queue = vector["queue"].text();
+    m.reply = vector["reply"].text();
+    m.data = body{vector["body"].text()};
+    for (const char* name : {kHeaderSuspect, kHeaderCrashes, kHeaderUnknownSince}) {
+      if (vector["headers"].has(name)) m.headers.push_back({name, vector["headers"][name].text()});
+    }
+    const signing_keys keys{vector["key"].text() + ":" + vector["secret"].text()};
+    keys.sign(m);
+    EXPECT_EQ(m.headers.back().name, std::string(kHeaderSignature));
+    EXPECT_EQ(m.headers.back().value, vector["signature"].text());
   });
 }
 

@@ -201,4 +201,11 @@ MUTANTS = (
         "",
         "rabbitmq_test",
     ),
+    Mutant(
+        "signatures: a message moved to another queue taken for good",
+        "src/signing.cpp",
+        "  append_field(head, base_queue(m.queue));\n",
+        "",
+        "signing_test",
+    ),
 )

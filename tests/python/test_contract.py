@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from leveret.contract import MAX_LINE_BYTES, Refused, decode_line, split_lines
+from leveret.contract import MAX_LINE_BYTES, Refused, decode_line, signature, split_lines
 from support.schema import Schema
 
 CONTRACTS = Path(__file__).resolve().parents[2] / "contracts"
@@ -129,6 +129,12 @@ def test_what_leveret_writes_fits_its_schema(vector: dict[str, Any]) -> None:
         if decoded.foreign:
             return
     assert schema(names[vector["writes"]]).accepts(value)
+
+
+@pytest.mark.parametrize("vector", vectors("signatures.jsonl"))
+def test_message_is_signed_as_its_vector_says(vector: dict[str, Any]) -> None:
+    told = {name: vector[name] for name in ("id", "queue", "reply", "headers")}
+    assert signature(vector["key"], vector["secret"], body=vector["body"].encode(), **told) == vector["signature"]
 
 
 def test_schemas_refuse_what_is_not_theirs() -> None:

@@ -59,7 +59,7 @@ def show(as_json: bool) -> None:
     file = config.project_file()
     shown = {
         setting.key: {
-            "value": _common.shown_url(setting.value) if setting.key == "url" else setting.value,
+            "value": _shown(setting),
             "source": setting.source,
         }
         for setting in found
@@ -75,6 +75,13 @@ def show(as_json: bool) -> None:
         for key, setting in shown.items()
     ]
     _common.print_table(["key", "value", "from"], rows)
+
+
+def _shown(setting: config.Setting) -> Any:
+    """Return a setting's value without passwords and secrets."""
+    if setting.value is not None and config.KEYS[setting.key].kind == "secret":
+        return "(hidden)"
+    return _common.shown_url(setting.value) if setting.key == "url" else setting.value
 
 
 def _text(value: Any) -> str:

@@ -27,6 +27,22 @@ def note(path: str, n: int, micros: int = 0) -> None:
 
 
 @app.task
+def at_second(path: str, n: int) -> None:
+    """Fail once, then do as `note` does."""
+    if leveret.current_job().retry_count == 0:
+        raise OSError("not at first")
+    note(path, n)
+
+
+@app.task(max_retries=0)
+def once_there(path: str, n: int) -> None:
+    """Do as `note` does, if the file beside it is there."""
+    if not os.path.exists(f"{path}.there"):  # noqa: PTH110 - a text is given
+        raise OSError("not there yet")
+    note(path, n)
+
+
+@app.task
 def weigh(data: str) -> int:
     """Return how long a text is."""
     return len(data)
