@@ -1,6 +1,6 @@
 /// Signed messages: HMAC-SHA-256 over what makes a message do what it does, so that nobody without a key can write,
 /// alter or move one unseen. Which bytes are signed is the contract's (contracts/README.md, Signatures); what is not
-/// protected is said in docs/operations.md.
+/// protected is said in docs/security.md.
 ///
 /// Keys are a process's: whoever has some signs all that it publishes and takes signed messages alone.
 #pragma once
