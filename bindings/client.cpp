@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "bindings.hpp"
+#include "send_many.hpp"
 #include "sent_queue.hpp"
 #include "signature.hpp"
 #include "text_buffer.hpp"
@@ -28,8 +29,6 @@ using std::chrono::milliseconds;
 
 /// How long a wait goes on before Python's signal handlers (Ctrl-C) get a turn.
 constexpr milliseconds kSignalSlice{100};
-/// Lines are handed to the core in pieces of this size: large enough that giving up the GIL costs nothing per job.
-constexpr std::size_t kPiece = 64u << 10;
 
 class client_handle {
  public:
@@ -115,156 +114,13 @@ core::envelope make_envelope(const std::string& queue, std::int64_t delay_ms, bo
   return e;
 }
 
-nb::object text(const std::string& utf8) {
-  nb::object out = nb::steal(PyUnicode_DecodeUTF8(utf8.data(), static_cast<Py_ssize_t>(utf8.size()), "replace"));
-  if (!out.is_valid()) throw nb::python_error();
-  return out;
-}
-
 nb::list chunks_to_python(const std::vector<core::result_chunk>& chunks) {
   nb::list out;
   for (const core::result_chunk& chunk : chunks) {
-    out.append(nb::make_tuple(text(chunk.id), chunk.first_line, chunk.last_line,
+    out.append(nb::make_tuple(lossy_text(chunk.id), chunk.first_line, chunk.last_line,
                               nb::bytes(chunk.data.data(), chunk.data.size())));
   }
   return out;
-}
-
-/// A send_many under way: lines are gathered here and handed on in pieces. Every call may wait; the GIL is free then.
-class batch {
- public:
-  batch(std::shared_ptr<core::client> client, core::envelope e) : client_(std::move(client)) {
-    attempt([&] { publisher_ = client_->start_batch(e); });
-  }
-  batch(const batch&) = delete;
-  batch& operator=(const batch&) = delete;
-  ~batch() {
-    const nb::gil_scoped_release released;
-    publisher_.reset();
-    client_.reset();
-  }
-
-  [[nodiscard]] text_buffer& lines() noexcept { return lines_; }
-  [[nodiscard]] bool failed() const noexcept { return failure_ != nullptr; }
-
-  /// One more line was put into `lines`. False: publishing failed.
-  bool added() {
-    ++jobs_;
-    return lines_.size() < kPiece || flush();
-  }
-  bool add_block(std::string_view block, std::uint32_t jobs) {
-    return attempt([&] { publisher_->add_lines(block, jobs); });
-  }
-  bool flush() {
-    if (jobs_ == 0) return !failed();
-    const bool sent = attempt([&] { publisher_->add_lines(lines_.view(), jobs_); });
-    lines_.clear();
-    jobs_ = 0;
-    return sent;
-  }
-  void finish() {
-    if (flush()) attempt([&] { publisher_->finish(); });
-  }
-
-  /// ([(message id, jobs)…], the publishing error or None)
-  [[nodiscard]] nb::tuple outcome() const {
-    nb::list accepted;
-    if (publisher_) {
-      for (const core::published& message : publisher_->accepted())
-        accepted.append(nb::make_tuple(text(message.id), message.jobs));
-    }
-    return nb::make_tuple(accepted, failure());
-  }
-
- private:
-  template <class Function>
-  bool attempt(Function&& function) {
-    if (failure_) return false;
-    const nb::gil_scoped_release released;
-    try {
-      function();
-      return true;
-    } catch (...) {
-      failure_ = std::current_exception();
-      return false;
-    }
-  }
-
-  [[nodiscard]] nb::object failure() const {
-    if (!failure_) return nb::none();
-    try {
-      std::rethrow_exception(failure_);
-    } catch (...) {
-      set_python_error();
-    }
-    const nb::python_error error;
-    return nb::borrow(error.value());
-  }
-
-  std::shared_ptr<core::client> client_;
-  std::unique_ptr<core::batch_publisher> publisher_;
-  std::exception_ptr failure_;
-  text_buffer lines_;
-  std::uint32_t jobs_ = 0;
-};
-
-/// Takes a job's arguments out of what send_many's iterable gave: a tuple, or the object that `task.args` makes.
-bool write_item(const line_writer& writer, text_buffer& out, PyObject* item, PyObject* args_type) {
-  if (Py_TYPE(item) == &PyTuple_Type) return writer.write(out, item, nullptr);
-  if (reinterpret_cast<PyObject*>(Py_TYPE(item)) == args_type) {
-    const nb::object positional = nb::steal(PyObject_GetAttrString(item, "positional"));
-    const nb::object keywords = nb::steal(PyObject_GetAttrString(item, "keywords"));
-    if (!positional.is_valid() || !keywords.is_valid()) return false;
-    return writer.write(out, positional.ptr(), keywords.ptr());
-  }
-  if (PyTuple_Check(item)) {
-    // A named tuple is a tuple of arguments too; its own methods are not asked.
-    return writer.write(out, item, nullptr);
-  }
-  PyErr_Format(
-      PyExc_TypeError,
-      "cannot send \"%s\": each job must be a tuple of arguments or %s.args(...), not %s; for one argument write (x,)",
-      writer.sig().task.c_str(), writer.sig().task.c_str(), Py_TYPE(item)->tp_name);
-  return false;
-}
-
-/// Gives ([(message id, jobs)…], the publishing error or None, what the iterable or an argument raised or None).
-nb::tuple send_many(const client_handle& self, const line_writer& writer, const nb::object& jobs,
-                    const nb::object& args_type, const std::string& queue, std::int64_t delay_ms, bool want_results) {
-  const nb::object iterator = nb::steal(PyObject_GetIter(jobs.ptr()));
-  if (!iterator.is_valid()) throw nb::python_error();
-  batch b(self.get(), make_envelope(queue, delay_ms, want_results));
-  nb::object raised = nb::none();
-  while (!b.failed()) {
-    const nb::object item = nb::steal(PyIter_Next(iterator.ptr()));
-    bool good = item.is_valid();
-    if (!good && PyErr_Occurred() == nullptr) break;
-    good = good && write_item(writer, b.lines(), item.ptr(), args_type.ptr());
-    // Ctrl-C: iterators written in C never ask.
-    if (good) good = b.lines().size() < kPiece || PyErr_CheckSignals() == 0;
-    if (good) {
-      b.added();
-      continue;
-    }
-    const nb::python_error error;
-    raised = nb::borrow(error.value());
-    break;
-  }
-  b.finish();
-  const nb::tuple outcome = b.outcome();
-  return nb::make_tuple(outcome[0], outcome[1], raised);
-}
-
-nb::tuple send_blocks(const client_handle& self, const nb::object& blocks, const std::string& queue,
-                      std::int64_t delay_ms, bool want_results) {
-  batch b(self.get(), make_envelope(queue, delay_ms, want_results));
-  for (const nb::handle item : nb::borrow<nb::iterable>(blocks)) {
-    const auto block = nb::cast<nb::bytes>(item[0]);
-    if (!b.add_block({block.c_str(), block.size()}, nb::cast<std::uint32_t>(item[1]))) break;
-    if (PyErr_CheckSignals() != 0) throw nb::python_error();
-  }
-  b.finish();
-  return b.outcome();
 }
 
 /// Jobs whose results are wanted share a message only if one record of the sender's can hold their results: those of
@@ -285,7 +141,7 @@ nb::tuple send(const client_handle& self, const line_writer& writer, const nb::t
     const nb::gil_scoped_release released;
     sent = client->send(e, group_of(writer, want_results), line.view());
   }
-  return nb::make_tuple(text(sent.message.id), sent.line, sent.message.jobs);
+  return nb::make_tuple(lossy_text(sent.message.id), sent.line, sent.message.jobs);
 }
 
 void send_soon(const client_handle& self, const line_writer& writer, const nb::tuple& args, const nb::dict& kwargs,
@@ -319,7 +175,7 @@ nb::list take_results(const client_handle& self, const std::vector<std::string>&
 
 nb::dict stats_to_python(const core::queue_stats& stats) {
   nb::dict out;
-  out["queue"] = text(stats.queue);
+  out["queue"] = lossy_text(stats.queue);
   out["ready"] = stats.ready;
   out["ready_jobs"] = stats.ready_jobs;
   out["delayed"] = stats.delayed;
@@ -364,18 +220,45 @@ void init_client(nb::module_& m) {
                    "kwargs: dict[str, typing.Any], queue: str, delay_ms: int, want_results: bool, into: SentQueue, "
                    "ticket: int) -> None"),
            "As `send`, without waiting: what became of it comes into `into`.")
-      .def("send_many", &send_many, nb::arg("writer"), nb::arg("jobs"), nb::arg("args_type"), nb::arg("queue"),
-           nb::arg("delay_ms"), nb::arg("want_results"),
-           nb::sig("def send_many(self, writer: LineWriter, jobs: object, args_type: type, queue: str, delay_ms: int, "
-                   "want_results: bool) -> tuple[list[tuple[str, int]], Exception | None, BaseException | None]"),
-           "Publishes jobs: the messages accepted, what publishing failed with, what the iterable or an argument "
-           "raised.")
-      .def("send_blocks", &send_blocks, nb::arg("blocks"), nb::arg("queue"), nb::arg("delay_ms"),
-           nb::arg("want_results"),
-           nb::sig(
-               "def send_blocks(self, blocks: collections.abc.Iterable[tuple[bytes, int]], queue: str, delay_ms: int, "
-               "want_results: bool) -> tuple[list[tuple[str, int]], Exception | None]"),
-           "Publishes blocks of checked lines, each line ended by a newline, with their number.")
+      .def(
+          "send_many",
+          [](const client_handle& self, const line_writer& writer, const nb::object& jobs, const nb::object& args_type,
+             const std::string& queue, std::int64_t delay_ms, bool want_results) {
+            return send_many(self.get(), writer, jobs, args_type, make_envelope(queue, delay_ms, want_results));
+          },
+          nb::arg("writer"), nb::arg("jobs"), nb::arg("args_type"), nb::arg("queue"), nb::arg("delay_ms"),
+          nb::arg("want_results"),
+          nb::sig("def send_many(self, writer: LineWriter, jobs: object, args_type: type, queue: str, delay_ms: int, "
+                  "want_results: bool) -> tuple[list[tuple[str, int]], Exception | None, BaseException | None]"),
+          "Publishes jobs: the messages accepted, what publishing failed with, what the iterable or an argument "
+          "raised.")
+      .def(
+          "send_many_keyed",
+          [](const client_handle& self, const line_writer& writer, const nb::object& jobs, const nb::object& args_type,
+             const nb::object& key, const std::string& queue, std::int64_t delay_ms, bool want_results) {
+            return send_many_keyed(self.get(), writer, jobs, args_type, key,
+                                   make_envelope(queue, delay_ms, want_results));
+          },
+          nb::arg("writer"), nb::arg("jobs"), nb::arg("args_type"), nb::arg("key"), nb::arg("queue"),
+          nb::arg("delay_ms"), nb::arg("want_results"),
+          nb::sig("def send_many_keyed(self, writer: LineWriter, jobs: object, args_type: type, "
+                  "key: collections.abc.Callable[[tuple[typing.Any, ...], dict[str, typing.Any]], str], queue: str, "
+                  "delay_ms: int, want_results: bool) -> tuple[list[tuple[str, int]], bytes, Exception | None, "
+                  "BaseException | None, int]"),
+          "As `send_many`, for jobs with keys: the messages; two u32 a job, its message's index and its line; what "
+          "publishing failed with; what the iterable, a key or an argument raised; how many jobs behind the first "
+          "that was not accepted were.")
+      .def(
+          "send_blocks",
+          [](const client_handle& self, const nb::object& blocks, const std::string& queue, std::int64_t delay_ms,
+             bool want_results) {
+            return send_blocks(self.get(), blocks, make_envelope(queue, delay_ms, want_results));
+          },
+          nb::arg("blocks"), nb::arg("queue"), nb::arg("delay_ms"), nb::arg("want_results"),
+          nb::sig(
+              "def send_blocks(self, blocks: collections.abc.Iterable[tuple[bytes, int]], queue: str, delay_ms: int, "
+              "want_results: bool) -> tuple[list[tuple[str, int]], Exception | None]"),
+          "Publishes blocks of checked lines, each line ended by a newline, with their number.")
       .def("take_results", &take_results, nb::arg("ids"), nb::arg("seconds"),
            nb::sig("def take_results(self, ids: collections.abc.Sequence[str], seconds: float | None) -> "
                    "list[tuple[str, int, int, bytes]]"),
@@ -423,7 +306,7 @@ void init_client(nb::module_& m) {
                 without_gil(self, [&](core::client& c) { return c.dead(queue, cursor, limit); });
             nb::list entries;
             for (const core::browse_entry& entry : page.entries)
-              entries.append(nb::make_tuple(text(entry.cursor), text(entry.record)));
+              entries.append(nb::make_tuple(lossy_text(entry.cursor), lossy_text(entry.record)));
             return nb::make_tuple(entries, page.more);
           },
           nb::arg("queue"), nb::arg("cursor"), nb::arg("limit"),
@@ -450,8 +333,8 @@ void init_client(nb::module_& m) {
             nb::list entries;
             for (const core::browsed_message& entry : page.entries) {
               nb::dict one;
-              one["cursor"] = text(entry.cursor);
-              one["id"] = text(entry.msg.id);
+              one["cursor"] = lossy_text(entry.cursor);
+              one["id"] = lossy_text(entry.msg.id);
               one["jobs"] = entry.msg.jobs;
               one["due"] = entry.msg.due;
               one["data"] = nb::bytes(entry.msg.data.data(), entry.msg.data.size());
@@ -498,7 +381,7 @@ void init_client(nb::module_& m) {
           [](const client_handle& self, const std::string& kind, const std::string& id) {
             nb::list out;
             for (const core::report& r : without_gil(self, [&](core::client& c) { return c.known(kind, id); })) {
-              out.append(nb::make_tuple(text(r.id), r.time, text(r.body)));
+              out.append(nb::make_tuple(lossy_text(r.id), r.time, lossy_text(r.body)));
             }
             return out;
           },
@@ -510,7 +393,7 @@ void init_client(nb::module_& m) {
           [](const client_handle& self) {
             const core::health health = self.get()->how_it_is();
             constexpr const char* kNames[] = {"connected", "connecting", "blocked", "failed", "closed"};
-            return nb::make_tuple(kNames[static_cast<int>(health.state)], text(health.detail));
+            return nb::make_tuple(kNames[static_cast<int>(health.state)], lossy_text(health.detail));
           },
           nb::sig("def health(self) -> tuple[str, str]"))
       .def(

@@ -6,6 +6,7 @@
 
 #include "bindings.hpp"
 #include "default_url.hpp"
+#include "ordered.hpp"
 #include "transport.hpp"
 
 namespace leveret::bindings {
@@ -31,6 +32,11 @@ void init_host(nb::module_& m) {
         "The url for people: the absolute path or host, never a password. ValueError for what is no url.");
   m.def("check_queue_name", &core::check_queue_name, nb::arg("name"),
         "ValueError, with the reason, for what is no queue name.");
+  m.def(
+      "ordered_queue",
+      [](const std::string& queue, const std::string& key) { return core::ordered_queue(queue, core::shard_of(key)); },
+      nb::arg("queue"), nb::arg("key"), "The queue that keeps the jobs of a key in order.");
+  m.attr("shards") = core::kShards;
 }
 
 }  // namespace leveret::bindings

@@ -22,13 +22,15 @@ namespace {
 class test_worker {
  public:
   test_worker(const std::string& url, const std::vector<std::string>& queues, const std::vector<std::string>& plugins,
-              const nb::object& handlers, std::uint64_t seed, const std::string& log_level)
+              const nb::object& handlers, std::uint64_t seed, const std::string& log_level,
+              const std::vector<std::string>& ordered_by_tasks)
       : log_(log_level) {
     for (const std::string& path : plugins) core::load_plugin(path, tasks_);
     add_handlers(handlers, tasks_);
     core::inline_worker_options options;
     options.url = url;
     options.queues = queues;
+    options.ordered_by_tasks = ordered_by_tasks;
     options.seed = seed;
     const nb::gil_scoped_release released;
     worker_ = std::make_unique<core::inline_worker>(std::move(options), tasks_, log_);
@@ -78,9 +80,9 @@ class test_worker {
 void init_testing(nb::module_& m) {
   nb::class_<test_worker>(m, "TestWorker", "A worker on its caller's thread, in virtual time, on memory://.")
       .def(nb::init<const std::string&, const std::vector<std::string>&, const std::vector<std::string>&,
-                    const nb::object&, std::uint64_t, const std::string&>(),
+                    const nb::object&, std::uint64_t, const std::string&, const std::vector<std::string>&>(),
            nb::arg("url"), nb::arg("queues"), nb::arg("plugins"), nb::arg("handlers"), nb::arg("seed"),
-           nb::arg("log_level"))
+           nb::arg("log_level"), nb::arg("ordered_by_tasks"))
       .def("run_until_idle", &test_worker::run_until_idle, "Runs what is ready, and what that sends.")
       .def("advance", &test_worker::advance, nb::arg("ms"), "Lets time pass; what becomes due runs at its own time.")
       .def("counts", &test_worker::counts, nb::sig("def counts(self) -> dict[str, int]"), "What it has run so far.")

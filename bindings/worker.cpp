@@ -42,7 +42,8 @@ class embedded_worker {
  public:
   embedded_worker(const std::vector<std::string>& plugins, const std::string& url,
                   const std::vector<std::string>& queues, std::uint32_t threads, bool burst,
-                  const std::string& log_level, const nb::object& handlers, bool keep_log)
+                  const std::string& log_level, const nb::object& handlers, bool keep_log,
+                  const std::vector<std::string>& ordered_by_tasks)
       : used_(std::make_unique<used_by_threads>(log_level, keep_log)) {
     kept_ = used_->kept;
     load(plugins, used_->tasks);
@@ -50,6 +51,7 @@ class embedded_worker {
     core::worker_options options;
     options.url = url;
     options.queues = queues;
+    options.ordered_by_tasks = ordered_by_tasks;
     options.threads = threads;
     options.burst = burst;
     worker_ = std::make_unique<core::worker>(std::move(options), used_->tasks, *used_->log);
@@ -151,12 +153,14 @@ class embedded_worker {
 void init_worker(nb::module_& m) {
   nb::class_<embedded_worker>(m, "Worker", "A worker on threads of this process.")
       .def(nb::init<const std::vector<std::string>&, const std::string&, const std::vector<std::string>&, std::uint32_t,
-                    bool, const std::string&, const nb::object&, bool>(),
+                    bool, const std::string&, const nb::object&, bool, const std::vector<std::string>&>(),
            nb::arg("plugins"), nb::arg("url"), nb::arg("queues"), nb::arg("threads"), nb::arg("burst"),
            nb::arg("log_level"), nb::arg("handlers") = nb::none(), nb::arg("keep_log") = false,
+           nb::arg("ordered_by_tasks") = std::vector<std::string>(),
            nb::sig("def __init__(self, plugins: collections.abc.Sequence[str], url: str, queues: "
                    "collections.abc.Sequence[str], threads: int, burst: bool, log_level: str, handlers: "
-                   "collections.abc.Iterable[object] | None = None, keep_log: bool = False) -> None"))
+                   "collections.abc.Iterable[object] | None = None, keep_log: bool = False, ordered_by_tasks: "
+                   "collections.abc.Sequence[str] = ()) -> None"))
       .def("start", &embedded_worker::start, "Opens the broker; consuming when it returns.")
       .def("wait_finished", &embedded_worker::wait_finished, nb::arg("seconds"),
            "Whether a burst emptied its queues by then.")
@@ -171,9 +175,9 @@ void init_worker(nb::module_& m) {
   m.def(
       "run_worker_command",
       [](const std::vector<std::string>& plugins, const std::vector<std::string>& child_command, const std::string& url,
-         const std::vector<std::string>& queues, std::uint32_t processes, std::uint32_t threads,
-         std::uint32_t concurrency, bool burst, const std::string& default_task, double grace, std::int32_t max_retries,
-         std::int32_t max_crashes, std::uint32_t prefetch, std::uint64_t max_jobs_per_child,
+         const std::vector<std::string>& queues, const std::vector<std::string>& ordered, std::uint32_t processes,
+         std::uint32_t threads, std::uint32_t concurrency, bool burst, const std::string& default_task, double grace,
+         std::int32_t max_retries, std::int32_t max_crashes, std::uint32_t prefetch, std::uint64_t max_jobs_per_child,
          std::uint64_t max_bytes_per_child, std::uint64_t max_memory, bool json, bool quiet,
          const std::string& log_level, const std::string& log_format) {
         const nb::gil_scoped_release released;
@@ -183,6 +187,7 @@ void init_worker(nb::module_& m) {
         options.child_command = child_command;
         options.url = url;
         options.queues = queues;
+        options.ordered = ordered;
         options.processes = processes;
         options.threads = threads;
         options.concurrency = concurrency;
@@ -201,11 +206,11 @@ void init_worker(nb::module_& m) {
         options.log_format = log_format;
         return core::run_worker_command(options, tasks);
       },
-      nb::arg("plugins"), nb::arg("child_command"), nb::arg("url"), nb::arg("queues"), nb::arg("processes"),
-      nb::arg("threads"), nb::arg("concurrency"), nb::arg("burst"), nb::arg("default_task"), nb::arg("grace"),
-      nb::arg("max_retries"), nb::arg("max_crashes"), nb::arg("prefetch"), nb::arg("max_jobs_per_child"),
-      nb::arg("max_bytes_per_child"), nb::arg("max_memory"), nb::arg("json"), nb::arg("quiet"), nb::arg("log_level"),
-      nb::arg("log_format") = "text",
+      nb::arg("plugins"), nb::arg("child_command"), nb::arg("url"), nb::arg("queues"), nb::arg("ordered"),
+      nb::arg("processes"), nb::arg("threads"), nb::arg("concurrency"), nb::arg("burst"), nb::arg("default_task"),
+      nb::arg("grace"), nb::arg("max_retries"), nb::arg("max_crashes"), nb::arg("prefetch"),
+      nb::arg("max_jobs_per_child"), nb::arg("max_bytes_per_child"), nb::arg("max_memory"), nb::arg("json"),
+      nb::arg("quiet"), nb::arg("log_level"), nb::arg("log_format") = "text",
       "Runs a worker until it ends and gives its exit code. With `child_command` processes started by it run the "
       "handlers, else threads of this one run those of `plugins`. Takes over SIGTERM and SIGINT meanwhile: main thread "
       "only. Raises ValueError for a plugin that can't be loaded.");

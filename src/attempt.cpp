@@ -291,8 +291,8 @@ line_returner::returned line_returner::give_back(const message& m, std::string_v
     out.id = refused.id.empty() ? make_job_id(m.id, index + 1) : refused.id;
     out.task = refused.task;
     out.error = refused.text;
-    const char* reason = refused.code == refusal::unsupported_field ? kReasonUnsupported : kReasonMalformed;
-    out.text = dead_record(out.id, refused.task, base_queue(m.queue), reason, refused.text, nullptr, line);
+    out.reason = refused.code == refusal::unsupported_field ? kReasonUnsupported : kReasonMalformed;
+    out.text = dead_record(out.id, refused.task, base_queue(m.queue), out.reason, refused.text, nullptr, line);
     return out;
   }
   out.id = !job_.foreign && !job_.id.empty() ? std::string(job_.id) : make_job_id(m.id, index + 1);

@@ -135,6 +135,7 @@ class line_returner {
     std::string task;
     std::string text;  ///< the line, or the dead record
     std::string error;
+    const char* reason = "";  ///< dead only
   };
   [[nodiscard]] returned give_back(const message& m, std::string_view line, std::uint32_t index);
   /// The dead record of a job that took its worker down too often.

@@ -10,6 +10,7 @@
 
 #include "codec.hpp"
 #include "ids.hpp"
+#include "ordered_publisher.hpp"
 #include "thread_loop.hpp"
 #include "window_publisher.hpp"
 
@@ -336,6 +337,27 @@ std::unique_ptr<batch_publisher> client::start_batch(const envelope& e) {
                     [then = std::move(then)](const std::vector<publish_outcome>& outcomes) { then(outcomes.front()); });
         });
         return out;
+      });
+}
+
+std::unique_ptr<ordered_batch> client::start_ordered_batch(const envelope& e) {
+  state& s = *state_;
+  s.check_open();
+  const auto to = [e](std::uint32_t shard) {
+    envelope one = e;
+    one.queue = ordered_queue(e.queue, shard);
+    return one;
+  };
+  return std::make_unique<ordered_batch>(
+      s.options.batch_bytes, s.options.lim.confirm_window_bytes,
+      [&s, to](std::uint32_t shard) { s.prepare(to(shard)); },
+      [&s, to](std::uint32_t shard, std::string_view lines, std::uint32_t jobs,
+               std::function<void(const publish_outcome&)> then) {
+        const message m = s.compose(to(shard), lines, jobs);
+        if (!m.reply.empty()) s.want(m.id);
+        s.publish(m, {m.id, jobs}, s.publish_deadline(), true,
+                  [then = std::move(then)](const published&, const publish_outcome& outcome) { then(outcome); });
+        return m.id;
       });
 }
 

@@ -38,6 +38,7 @@ struct sent_job {
 };
 
 class batch_publisher;
+class ordered_batch;
 
 class client {
  public:
@@ -67,6 +68,8 @@ class client {
                  std::function<void(sent_job, std::exception_ptr)> then);
 
   [[nodiscard]] std::unique_ptr<batch_publisher> start_batch(const envelope& e);
+  /// As `start_batch`, for jobs with keys: to the ordered queues of `e.queue` (ordered_publisher.hpp).
+  [[nodiscard]] std::unique_ptr<ordered_batch> start_ordered_batch(const envelope& e);
 
   /// Result chunks of these messages that have come since the last call: waits for the first until `deadline`. Empty:
   /// the deadline passed. A chunk is given once. Throws broker_unavailable, closed.

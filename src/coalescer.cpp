@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "ordered.hpp"
+
 namespace leveret::core {
 namespace {
 
@@ -18,14 +20,17 @@ bool coalescer::send(const envelope& e, std::string_view group, std::string_view
   const std::lock_guard<std::mutex> lock(mutex_);
   if (closed_) return false;
   const bool alone = e.due != 0 || e.priority != 0;
+  const bool ordered = is_ordered(e.queue);
   std::string key = e.queue;
-  key += e.want_results ? '\x01' : '\x02';
-  key += group;
+  if (!ordered) {
+    key += e.want_results ? '\x01' : '\x02';
+    key += group;
+  }
   if (alone) key += '\x01' + std::to_string(++alone_);
   const lanes::iterator at = lanes_.try_emplace(std::move(key)).first;
   lane& l = at->second;
-  if (l.jobs == 0) l.to = e;
-  add(l, line, std::move(then));
+  l.ordered = ordered;
+  add(l, e, group, line, std::move(then));
   if (l.holding && l.jobs >= l.enough) {
     publish_waiting(at);
   } else if (has_full(l)) {
@@ -40,9 +45,16 @@ bool coalescer::send(const envelope& e, std::string_view group, std::string_view
   return true;
 }
 
-void coalescer::add(lane& l, std::string_view line, on_sent then) {
-  if (l.waiting.empty() || l.waiting.back().lines.size() + line.size() > batch_bytes_) {
-    l.waiting.emplace_back().since = loop_.now();
+void coalescer::add(lane& l, const envelope& e, std::string_view group, std::string_view line, on_sent then) {
+  const auto fits = [&](const batch& b) {
+    return b.lines.size() + line.size() <= batch_bytes_ && b.group == group && b.to.want_results == e.want_results &&
+           (!l.ordered || b.senders.size() < kOrderedJobs);
+  };
+  if (l.waiting.empty() || !fits(l.waiting.back())) {
+    batch& made = l.waiting.emplace_back();
+    made.to = e;
+    made.group = group;
+    made.since = loop_.now();
   }
   l.waiting.back().lines += line;
   l.waiting.back().senders.push_back(std::move(then));
@@ -57,7 +69,7 @@ void coalescer::publish_waiting(lanes::iterator at, bool all) {
   lane& l = at->second;
   l.holding = false;
   if (l.preparing || l.jobs == 0) return;
-  if (to_.prepare(l.to, [this, key = at->first](const maybe_failure& why) { prepared(key, why); })) {
+  if (to_.prepare(l.waiting.front().to, [this, key = at->first](const maybe_failure& why) { prepared(key, why); })) {
     publish_prepared(at, all);
   } else {
     l.preparing = true;
@@ -69,11 +81,12 @@ void coalescer::publish_prepared(lanes::iterator at, bool all) {
   lane& l = at->second;
   l.since = loop_.now();
   while (all ? l.jobs > 0 : has_full(l)) {
+    if (l.ordered && l.on_their_way > 0) return;
     const auto sent = std::make_shared<batch>(std::move(l.waiting.front()));
     l.waiting.pop_front();
     l.jobs -= sent->senders.size();
     ++l.on_their_way;
-    to_.publish(l.to, sent->lines, static_cast<std::uint32_t>(sent->senders.size()), sent->since,
+    to_.publish(sent->to, sent->lines, static_cast<std::uint32_t>(sent->senders.size()), sent->since,
                 [this, key = at->first, sent](const published& message, const publish_outcome& outcome) {
                   answered(key, *sent, message, outcome);
                 });

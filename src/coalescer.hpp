@@ -5,6 +5,9 @@
 /// message, and a disk's per commit. So nobody waits who would not wait anyway, and a program with one thread never
 /// shares a message.
 ///
+/// Jobs of an ordered queue have one message on its way at a time, so that no answer, and nothing sent again, can
+/// change their order: whatever group they are of, they wait for each other.
+///
 /// After an answer to several, their senders are about to send again, one after the other. The next message waits for
 /// as many as there were, at most for half of the last answer's time: leaving with the first of them would make two
 /// groups that wait for each other by turns.
@@ -70,12 +73,14 @@ class coalescer {
 
  private:
   struct batch {
+    envelope to;
+    std::string group;
     std::string lines;
     std::vector<on_sent> senders;
     loop::clock::time_point since;
   };
   struct lane {
-    envelope to;
+    bool ordered = false;
     std::deque<batch> waiting;
     std::size_t jobs = 0;            // in it
     std::uint32_t on_their_way = 0;  // messages
@@ -88,7 +93,7 @@ class coalescer {
   using lanes = std::map<std::string, lane, std::less<>>;
 
   // These with the lock.
-  void add(lane& l, std::string_view line, on_sent then);
+  void add(lane& l, const envelope& e, std::string_view group, std::string_view line, on_sent then);
   void publish_waiting(lanes::iterator at, bool all = true);
   void publish_prepared(lanes::iterator at, bool all);
   [[nodiscard]] bool has_full(const lane& l) const noexcept;

@@ -180,7 +180,11 @@ inline_worker::inline_worker(inline_worker_options options, const registry& task
   s.running.control = &s.jobs;
   s.runs = std::make_unique<inline_pool>(s.running, s.events);
   tracker_settings settings;
-  settings.queues = options.queues.empty() ? queues_of(tasks) : std::move(options.queues);
+  checked.queues = options.queues.empty() ? queues_of(tasks) : std::move(options.queues);
+  for (const std::string& queue : options.ordered_by_tasks) {
+    if (std::count(checked.queues.begin(), checked.queues.end(), queue) > 0) checked.ordered.push_back(queue);
+  }
+  settings.queues = subscribed_queues(checked);
   s.decisions = std::make_unique<tracker>(*s.broker, s.events, *s.runs, std::move(settings),
                                           seeded_random(options.seed), log, s.running.stopping);
   s.broker->watch_cancelled([&s](cancelled_job job) { s.jobs.cancelled.add(std::move(job.id)); },

@@ -15,8 +15,9 @@
 namespace leveret::core {
 
 struct inline_worker_options {
-  std::string url;                  ///< memory://name: no other broker lets time pass at will
-  std::vector<std::string> queues;  ///< empty: those of the registered tasks
+  std::string url;                            ///< memory://name: no other broker lets time pass at will
+  std::vector<std::string> queues;            ///< empty: those of the registered tasks
+  std::vector<std::string> ordered_by_tasks;  ///< as a worker's
   std::string default_task;
   std::uint64_t seed = 1;  ///< of the backoff's jitter
 };

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string_view>
+#include <utility>
 
 #include "work.hpp"
 
@@ -23,6 +24,10 @@ class pool {
   /// Starts the delivery's lines behind those of earlier ones; `on_ended` is posted to the loop when all have ended. On
   /// the loop; does not block.
   virtual std::shared_ptr<work> run(delivery d, work::ended on_ended) = 0;
+  /// As `run`, before all that was not started yet, where the pool can: it continues something that runs already.
+  virtual std::shared_ptr<work> run_next(delivery d, work::ended on_ended) {
+    return run(std::move(d), std::move(on_ended));
+  }
   /// A job is to end as cancelled. On the loop.
   virtual void cancel(std::string_view) {}
   /// What runs the job is to be killed for it, which ends it as cancelled; nothing happens if it doesn't run. False:

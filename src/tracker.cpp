@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "ordered.hpp"
+#include "ordered_work.hpp"
+
 namespace leveret::core {
 
 tracker::tracker(transport& t, loop& l, pool& p, tracker_settings settings, random_source random, log_sink& log,
@@ -21,6 +24,7 @@ void tracker::start(std::function<void(maybe_failure)> ready) {
   for (const std::string& name : settings_.queues) {
     auto queue = std::make_unique<consumed_queue>();
     queue->name = name;
+    queue->ordered = is_ordered(name);
     queue->size = start_window(settings_.most.messages, pool_.threads());
     queues_.push_back(std::move(queue));
   }
@@ -46,7 +50,13 @@ void tracker::subscribe_next(std::size_t index, std::function<void(maybe_failure
     }
     consumed_queue& queue = *queues_[index];
     // A queue found as it is keeps its own rules: no suspects beside it. Without a count nobody knows what came back.
-    if (is.ours && !queue.suspects && transport_.what_it_can().delivery_count) {
+    if (queue.ordered && !is.ours) {
+      ready(failure{errc::refused, "cannot consume \"" + queue.name +
+                                       "\" in order: there is a queue of that name with other properties than "
+                                       "Leveret declares; delete it, or send to another queue"});
+      return;
+    }
+    if (is.ours && !queue.suspects && !queue.ordered && transport_.what_it_can().delivery_count) {
       queue.isolate = true;
       auto suspects = std::make_unique<consumed_queue>();
       suspects->name = queue.name + kSuspectsSuffix;
@@ -59,7 +69,7 @@ void tracker::subscribe_next(std::size_t index, std::function<void(maybe_failure
 }
 
 window tracker::window_of(const consumed_queue& queue) const {
-  if (queue.suspects) return {1, settings_.most.bytes, 1};
+  if (queue.suspects || queue.ordered) return {1, settings_.most.bytes, 1};
   return {queue.size.size(), settings_.most.bytes, settings_.most.messages};
 }
 
@@ -165,9 +175,30 @@ void tracker::on_delivery(consumed_queue& queue, delivery d) {
   settle(std::move(p));
 }
 
+bool tracker::runs_of(const consumed_queue& queue) const {
+  return std::any_of(active_.begin(), active_.end(), [&](const auto& each) { return each.second.queue == &queue; });
+}
+
+void tracker::run_behind(consumed_queue& queue) {
+  if (queue.behind.empty() || runs_of(queue)) return;
+  delivery d = std::move(queue.behind.front());
+  queue.behind.pop_front();
+  stopping_ ? release(d.token) : run(queue, std::move(d));
+}
+
 void tracker::run(consumed_queue& queue, delivery d) {
+  if (queue.ordered && runs_of(queue)) {
+    queue.behind.push_back(std::move(d));
+    return;
+  }
   const delivery_token token = d.token;
-  auto w = pool_.run(std::move(d), [this](const std::shared_ptr<work>& ended) { on_ended(ended); });
+  const auto then = [this](const std::shared_ptr<work>& ended) { on_ended(ended); };
+  std::shared_ptr<work> w;
+  if (queue.ordered) {
+    w = ordered_work::run(std::move(d), pool_, loop_, returner_, then);
+  } else {
+    w = pool_.run(std::move(d), then);
+  }
   active& a = active_[token];
   a.running = w;
   a.queue = &queue;
@@ -183,7 +214,7 @@ void tracker::run(consumed_queue& queue, delivery d) {
 }
 
 void tracker::unclean(consumed_queue& queue) {
-  if (queue.size.unclean() && !queue.suspects && queue.subscription != 0) {
+  if (queue.size.unclean() && !queue.suspects && !queue.ordered && queue.subscription != 0) {
     transport_.resize(queue.subscription, window_of(queue));
   }
 }
@@ -194,6 +225,9 @@ void tracker::on_lost(consumed_queue& queue, const std::vector<delivery_token>& 
            std::to_string(tokens.size()) + " of " + queue.name + "; they will be handed out again");
   unclean(queue);
   for (const delivery_token token : tokens) {
+    queue.behind.erase(
+        std::remove_if(queue.behind.begin(), queue.behind.end(), [&](const delivery& d) { return d.token == token; }),
+        queue.behind.end());
     const auto found = active_.find(token);
     if (found == active_.end()) {
       if (settling_ > 0) lost_.insert(token);
@@ -217,11 +251,14 @@ void tracker::on_ended(const std::shared_ptr<work>& w) {
   active a = std::move(found->second);
   active_.erase(found);
   if (a.lost) {
+    run_behind(*a.queue);
     check_drained();
     schedule_burst_check();
     return;
   }
-  if (w->unstarted().size() == w->lines()) {  // nothing ran: give it back as it came
+  // Nothing ran: it is given back as it came. So is an ordered message of which some lines ran: its place is before
+  // all others, and nothing can be published there. Those lines run again.
+  if (w->unstarted().size() == w->lines() || (a.queue->ordered && !w->unstarted().empty())) {
     if (!a.queue->suspects || crashes_of(w->what()) == 0) {
       release(token);
       return;
@@ -308,7 +345,7 @@ void tracker::on_settled(pending p, const settle_outcome& outcome) {
   last_retry_due_ = std::max(last_retry_due_, p.plan.last_retry_due);
   log_dead(p.plan);
   if (!p.message_id.empty()) remember(p.message_id);
-  if (p.lines == 0 || p.queue->suspects || p.queue->subscription == 0) return;
+  if (p.lines == 0 || p.queue->suspects || p.queue->ordered || p.queue->subscription == 0) return;
   if (p.queue->size.settled(p.lines, last_settled_ - p.since)) {
     transport_.resize(p.queue->subscription, window_of(*p.queue));
   }
@@ -372,7 +409,7 @@ void tracker::tick_results() {
 void tracker::tick_slow() {
   for (auto& [token, a] : active_) {
     if (stopping_ || a.lost || a.splitting || !a.running->started() || !a.running->has_unstarted()) continue;
-    if (a.running->lines() < 2 || loop_.now() - a.since < settings_.slow_after) continue;
+    if (a.queue->ordered || a.running->lines() < 2 || loop_.now() - a.since < settings_.slow_after) continue;
     const std::shared_ptr<work> slow = a.running;
     transport_.stats(a.queue->name, [this, slow](const std::vector<queue_stats>& stats, const maybe_failure& why) {
       if (!why && !stats.empty() && stats.front().consumers.value_or(1) > 1) split(slow);
@@ -442,7 +479,13 @@ void tracker::stop(std::function<void()> drained) {
       check_drained();
     });
   }
-  for (auto& [token, a] : active_) a.running->stop_starting();
+  for (auto& [token, a] : active_) a.running->wind_down();
+  for (const auto& queue : queues_) {
+    while (!queue->behind.empty()) {
+      release(queue->behind.front().token);
+      queue->behind.pop_front();
+    }
+  }
   loop_.post([this] { check_drained(); });
   // A queue that does not answer (its leader gone) must not cost the grace: what is not ours any more needs no
   // farewell.

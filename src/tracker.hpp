@@ -72,6 +72,9 @@ class tracker {
     std::string name;
     bool suspects = false;
     bool isolate = false;  ///< has a suspects queue
+    bool ordered = false;  ///< one message at a time, its lines one after another (ordered.hpp)
+    /// Ordered: what came while lines of a delivery that was lost still run here.
+    std::deque<delivery> behind;
     subscription_id subscription = 0;
     start_window size{1};
     loop::clock::time_point last_end{};
@@ -99,9 +102,11 @@ class tracker {
   void subscribe(consumed_queue& queue);
   void on_delivery(consumed_queue& queue, delivery d);
   void run(consumed_queue& queue, delivery d);
+  void run_behind(consumed_queue& queue);
   void on_lost(consumed_queue& queue, const std::vector<delivery_token>& tokens);
   void on_subscription_ended(consumed_queue& queue, const failure& why);
   void on_ended(const std::shared_ptr<work>& w);
+  [[nodiscard]] bool runs_of(const consumed_queue& queue) const;
   void settle(pending p);
   void flush_settlements();
   void on_settled(pending p, const settle_outcome& outcome);

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <system_error>
 
+#include "ordered.hpp"
 #include "results_store.hpp"
 
 namespace leveret::core {
@@ -111,7 +112,7 @@ void check_queue_name(const std::string& name) {
       refuse("byte " + std::to_string(i + 1) + " is not allowed; use letters, digits, '.', '_', '-', ':'");
     }
   }
-  for (const char* reserved : {kDeadSuffix, kSuspectsSuffix}) {
+  for (const char* reserved : {kDeadSuffix, kSuspectsSuffix, kOrderedSuffix}) {
     if (ends_with(name, reserved)) {
       refuse(std::string("names that end in '") + reserved + "' are Leveret's own; take another ending");
     }

@@ -289,7 +289,7 @@ class transport {
 [[nodiscard]] std::string display_url(const std::string& url);
 
 /// Throws std::invalid_argument unless `name` is a queue name: 1 to 128 bytes of letters, digits, '.', '_', '-', ':';
-/// not reserved by its suffix ('.dead', '.suspects').
+/// not reserved by its suffix ('.dead', '.suspects', '.ordered').
 void check_queue_name(const std::string& name);
 
 }  // namespace leveret::core

@@ -43,6 +43,8 @@ class work {
   [[nodiscard]] virtual bool has_unstarted() const noexcept = 0;
   /// No line is started any more. Those that never will are added to `unstarted()`. May end the work.
   virtual void stop_starting() = 0;
+  /// The worker is about to stop: no line is started any more, unless the message can only go on as a whole.
+  virtual void wind_down() { stop_starting(); }
   /// Takes the running lines away from their threads: what they still do is dropped. They are added to `unstarted()`.
   /// Implies stop_starting. Ends the work.
   virtual void abandon_running() = 0;

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "cancelled_jobs.hpp"
+#include "ordered.hpp"
 #include "pools/threads.hpp"
 #include "thread_loop.hpp"
 #include "tracker.hpp"
@@ -24,6 +25,14 @@ namespace leveret::core {
 std::vector<std::string> queues_of(const registry& tasks) {
   std::set<std::string> names;
   for (const auto& task : tasks.tasks()) names.insert(task->queue.empty() ? std::string(kNativeQueue) : task->queue);
+  return {names.begin(), names.end()};
+}
+
+std::vector<std::string> subscribed_queues(const worker_options& options) {
+  std::set<std::string> names(options.queues.begin(), options.queues.end());
+  for (const std::string& queue : options.ordered) {
+    for (std::string& one : ordered_queues(queue)) names.insert(std::move(one));
+  }
   return {names.begin(), names.end()};
 }
 
@@ -40,6 +49,7 @@ void check_worker_options(const worker_options& options, const registry& tasks) 
     throw std::invalid_argument("cannot start a worker: " + std::to_string(options.max_memory) +
                                 " bytes of memory; at least 16 MiB");
   }
+  for (const std::string& queue : options.ordered) check_queue_name(ordered_queue(queue, kShards - 1));
   if (options.threads > 4'096) {
     throw std::invalid_argument("cannot start a worker: " + std::to_string(options.threads) + " threads; at most 4096");
   }
@@ -138,6 +148,7 @@ struct worker::state {
     worker_facts f;
     f.name = report_name;
     f.queues = options.queues;
+    for (const std::string& queue : options.ordered) f.queues.push_back(queue + kOrderedInfix + "*");
     f.tasks = tasks.names();
     f.threads = handlers->threads();
     f.started = started;
@@ -198,6 +209,11 @@ worker::worker(worker_options options, const registry& tasks, log_sink& log, std
   if (options.queues.empty()) options.queues = queues_of(tasks);
   std::sort(options.queues.begin(), options.queues.end());
   options.queues.erase(std::unique(options.queues.begin(), options.queues.end()), options.queues.end());
+  for (const std::string& queue : options.ordered_by_tasks) {
+    if (std::binary_search(options.queues.begin(), options.queues.end(), queue)) options.ordered.push_back(queue);
+  }
+  std::sort(options.ordered.begin(), options.ordered.end());
+  options.ordered.erase(std::unique(options.ordered.begin(), options.ordered.end()), options.ordered.end());
   if (options.threads == 0) options.threads = std::max(1u, std::thread::hardware_concurrency());
   if (options.name.empty()) options.name = default_worker_name();
   state_ = std::make_shared<state>(std::move(options), tasks, log);
@@ -227,10 +243,10 @@ void worker::start() {
     s.handlers = std::make_unique<thread_pool>(s.options.threads, s.running, s.events);
   }
   tracker_settings settings;
-  settings.queues = s.options.queues;
+  settings.queues = subscribed_queues(s.options);
   settings.most = {s.options.lim.prefetch_messages, s.options.lim.prefetch_bytes};
   if (s.options.max_memory > 0) {
-    settings.most.bytes = std::max<std::uint64_t>(s.options.max_memory / kMemoryPerByte / s.options.queues.size(),
+    settings.most.bytes = std::max<std::uint64_t>(s.options.max_memory / kMemoryPerByte / settings.queues.size(),
                                                   1);  // one message goes
   }
   settings.settling.retries = s.options.retries;

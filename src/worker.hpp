@@ -20,7 +20,11 @@ namespace leveret::core {
 struct worker_options {
   std::string url;
   std::vector<std::string> queues;  ///< empty: those of the registered tasks
-  std::uint32_t threads = 0;        ///< 0: one a core
+  /// Queues whose ordered queues (ordered.hpp) are consumed too.
+  std::vector<std::string> ordered;
+  /// The queues of ordered tasks: as `ordered`, if they are consumed.
+  std::vector<std::string> ordered_by_tasks;
+  std::uint32_t threads = 0;  ///< 0: one a core
   bool burst = false;
   std::string default_task;
   retry_policy retries;
@@ -48,6 +52,8 @@ inline constexpr const char* kNativeQueue = "native";  ///< default queue of nat
 
 /// The queues a worker consumes where none are named: those of its tasks, sorted.
 [[nodiscard]] std::vector<std::string> queues_of(const registry& tasks);
+/// All that a worker with these options subscribes to.
+[[nodiscard]] std::vector<std::string> subscribed_queues(const worker_options& options);
 /// Throws std::invalid_argument: bad queue name, unknown default task, no queue.
 void check_worker_options(const worker_options& options, const registry& tasks);
 [[nodiscard]] std::string default_worker_name();

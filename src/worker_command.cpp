@@ -17,6 +17,7 @@
 #include <leveret/version.hpp>
 #include <memory>
 #include <mutex>
+#include <sstream>
 #include <stdexcept>
 #include <thread>
 
@@ -137,11 +138,12 @@ void print_banner(const worker& w, const registry& tasks, const std::string& thr
   std::fprintf(stderr,
                "leveret %s worker %s\n"
                "  broker   %s\n"
-               "  queues   %s\n"
+               "  queues   %s%s\n"
                "  tasks    %s\n"
                "  threads  %s\n"
                "  stop     Ctrl-C or SIGTERM: running jobs get %.3g s, a second one ends them\n",
                LEVERET_VERSION, w.options().name.c_str(), w.where().c_str(), join(w.options().queues).c_str(),
+               w.options().ordered.empty() ? "" : ("; in order " + join(w.options().ordered)).c_str(),
                tasks.names().c_str(), threads.c_str(), static_cast<double>(grace.count()) / 1000.0);
 }
 
@@ -179,7 +181,7 @@ void print_summary(const worker_summary& s, bool json) {
 
 /// The processes that run the handlers, started; their tasks go into `tasks`.
 std::unique_ptr<process_pool> start_children(const worker_command_options& options, const std::string& name,
-                                             registry& tasks, std::string& url) {
+                                             registry& tasks, worker_options& chosen) {
   process_settings settings;
   settings.command = options.child_command;
   settings.processes = options.processes;
@@ -206,7 +208,12 @@ std::unique_ptr<process_pool> start_children(const worker_command_options& optio
     if (!why.empty()) throw std::invalid_argument(why);
   }
   const auto told = described.facts.find(kFactUrl);
-  if (url.empty() && told != described.facts.end()) url = told->second;
+  if (chosen.url.empty() && told != described.facts.end()) chosen.url = told->second;
+  const auto ordered = described.facts.find(kFactOrdered);
+  if (ordered != described.facts.end()) {
+    std::istringstream names(ordered->second);
+    for (std::string name; std::getline(names, name, ',');) chosen.ordered_by_tasks.push_back(name);
+  }
   return children;
 }
 
@@ -215,6 +222,7 @@ int run(const worker_command_options& options, const registry& own_tasks) {
   worker_options chosen;
   chosen.url = options.url;
   chosen.queues = options.queues;
+  chosen.ordered = options.ordered;
   chosen.threads = options.threads;
   chosen.burst = options.burst;
   chosen.default_task = options.default_task;
@@ -230,7 +238,7 @@ int run(const worker_command_options& options, const registry& own_tasks) {
   registry childrens_tasks;
   std::unique_ptr<process_pool> children;
   if (!options.child_command.empty()) {
-    children = start_children(options, chosen.name, childrens_tasks, chosen.url);
+    children = start_children(options, chosen.name, childrens_tasks, chosen);
     // Jobs that go on without a thread are held all at once, one a message at worst.
     chosen.lim.prefetch_messages = std::max(chosen.lim.prefetch_messages, std::min(children->threads(), 65'535u));
   }

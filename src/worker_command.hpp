@@ -16,8 +16,9 @@ namespace leveret::core {
 
 struct worker_command_options {
   std::string url;
-  std::vector<std::string> queues;  ///< empty: those of the registered tasks
-  std::uint32_t threads = 0;        ///< 0: one a core
+  std::vector<std::string> queues;   ///< empty: those of the registered tasks
+  std::vector<std::string> ordered;  ///< queues whose ordered queues are consumed too
+  std::uint32_t threads = 0;         ///< 0: one a core
   bool burst = false;
   std::string default_task;
   std::chrono::milliseconds grace{25'000};

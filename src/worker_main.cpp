@@ -51,6 +51,8 @@ int run_worker_main(int argc, char** argv, const registry& tasks) {
   app.add_option("--url", options.url, "Broker: sqlite:///PATH, amqp://HOST, amqps://HOST")->envname("LEVERET_URL");
   app.add_option("--queue", options.queues, "Queue to consume; repeatable (default: those of the tasks)")
       ->envname("LEVERET_QUEUE");
+  app.add_option("--ordered", options.ordered, "Queue whose jobs with keys are run too, in order; repeatable")
+      ->envname("LEVERET_ORDERED");
   app.add_option("--threads", options.threads, "Threads that run handlers (default: one a core)")
       ->envname("LEVERET_THREADS")
       ->check(CLI::Range(1, 4096));

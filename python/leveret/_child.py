@@ -39,6 +39,7 @@ def _serve(arguments: argparse.Namespace) -> None:
     """Load everything, and run handlers until the worker ends."""
     from leveret import _core
     from leveret.handler import Handlers
+    from leveret.keys import ordered_queues
     from leveret.logs import configure
 
     _core.end_with_parent()  # also while an app's import takes long
@@ -57,6 +58,8 @@ def _serve(arguments: argparse.Namespace) -> None:
         urls = sorted({app.broker_url() for app in apps})
         if len(urls) == 1:
             child.tell("url", urls[0])
+        if ordered := ordered_queues(*apps):
+            child.tell("ordered", ",".join(ordered))
         if handlers.has_coroutines:
             child.tell("defers", "yes")
         child.serve()

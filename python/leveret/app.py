@@ -148,7 +148,9 @@ class App:
             function: The function, sync or async. A method is refused.
             name: The task's name; the function's by default. At most 255 bytes.
             settings: How its jobs are sent, as in `options`: `queue` (`default` by default), `max_retries`, `deadline`,
-                `expires`, `ignore_result`. And how Python workers run them:
+                `expires`, `ignore_result`. With `ordered=True` jobs of one `key` run one after another in the order
+                sent, whatever the number of workers: `key` names a parameter, or is a function that gets the arguments
+                and returns a str or an int. And how Python workers run them:
 
                 `backoff`: how long a failed job waits for its next attempt. A number of seconds or a timedelta is the
                 longest wait after the first failure, doubled for each further one up to 300 s; a tuple of two says
@@ -164,7 +166,6 @@ class App:
         Raises:
             TypeError: For what is no plain function, or a setting that there is none.
             ValueError: For a setting that makes no sense; for a second task of the name: the text says where both are.
-            Unsupported: For `key`.
         """
         if function is None:
             return partial(self._declare, Task, name, settings)
@@ -183,12 +184,11 @@ class App:
             function: The function whose signature counts. A method is refused.
             name: The task's name in C++; the function's by default.
             settings: How its jobs are sent, as in `options`: `queue` (`native` by default), `max_retries`, `deadline`,
-                `expires`, `ignore_result`.
+                `expires`, `ignore_result`; `ordered` and `key` as in `task`.
 
         Raises:
             TypeError: For what is no plain function, or a setting that there is none.
             ValueError: For a setting that makes no sense; for a second task of the name: the text says where both are.
-            Unsupported: For `key`.
         """
         if function is None:
             return partial(self._declare, NativeTask, name, settings)

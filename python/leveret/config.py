@@ -115,6 +115,7 @@ def _is_text(value: Any) -> bool:
 _ALL = (
     Key("url", "text", None, "The broker: sqlite:///PATH, amqp://HOST, amqps://HOST; leveret.db beside pyproject.toml"),
     Key("queue", "names", None, "Queues that a worker consumes; those of its tasks"),
+    Key("ordered", "names", None, "Queues whose jobs with keys a worker runs too, in order; those of its tasks"),
     Key("threads", "count", None, "Threads that run handlers; one a core", 1, 4096),
     Key("processes", "count", 1, "Processes that run handlers", 1, 4096),
     Key("concurrency", "count", 100, "Coroutines that run at once in a process", 1, 1_000_000),

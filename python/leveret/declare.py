@@ -6,7 +6,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, overload
 
-from leveret.errors import Unsupported
+from leveret.keys import declared_key
 from leveret.tasks import NativeTask, P, Policy, Settings, Task
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ C = TypeVar("C")
 
 MOST_NAME_BYTES = 255
 
-_SENDING = ("queue", "max_retries", "deadline", "expires", "ignore_result")
+_SENDING = ("queue", "max_retries", "deadline", "expires", "ignore_result", "ordered")
 _RUNNING = ("backoff", "retry_on", "reject_on", "soft_limit", "hard_limit")
 
 
@@ -35,6 +35,8 @@ class NativeSettings(TypedDict, total=False):
     deadline: float | timedelta | None
     expires: float | timedelta | None
     ignore_result: bool | None
+    ordered: bool | None
+    key: str | Callable[..., str | int] | None
 
 
 class TaskSettings(NativeSettings, total=False):
@@ -69,7 +71,6 @@ def declare(kind: Any, app: App | None, name: str | None, given: Mapping[str, An
     Raises:
         TypeError: For what is no plain function, and for a setting that there is none.
         ValueError: For a name or a setting that makes no sense.
-        Unsupported: For `key`.
     """
     if isinstance(function, (Task, NativeTask)):
         raise TypeError(f'cannot make a task of "{function.name}": it is one already; decorate the plain function')
@@ -87,11 +88,6 @@ def declare(kind: Any, app: App | None, name: str | None, given: Mapping[str, An
     name = function.__name__ if name is None else name
     if not name or len(name.encode("utf-8", "surrogatepass")) > MOST_NAME_BYTES:
         raise ValueError(f"cannot make a task named {name!r}: a name has 1 to {MOST_NAME_BYTES} bytes")
-    if given.get("key") is not None:
-        raise Unsupported(
-            f'cannot make "{name}" a task with key=: jobs of one key are not kept in order yet; '
-            "use a queue of its own with one worker of one thread"
-        )
     native = issubclass(kind, NativeTask)
     unknown = given.keys() - set(_SENDING) - (set() if native else set(_RUNNING)) - {"key"}
     if unknown:
@@ -99,6 +95,8 @@ def declare(kind: Any, app: App | None, name: str | None, given: Mapping[str, An
     place = f"{code.co_filename}:{code.co_firstlineno}"
     try:
         settings = Settings("native" if native else "default").changed(**{key: given.get(key) for key in _SENDING})
+        if given.get("key") is not None:
+            settings = settings._replace(key=declared_key(given["key"], function, name, ordered=settings.ordered))
         policy = Policy.of(**{key: given.get(key) for key in _RUNNING})
     except (TypeError, ValueError) as error:
         raise type(error)(f'cannot make "{name}" a task: {error}') from None

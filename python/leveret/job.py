@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar, overload
@@ -168,14 +169,19 @@ class Job(Generic[C]):
 
 
 class Jobs(Sequence[Job[C]]):
-    """The jobs of one `send_many`, in its order. Holds an id and a count per message, whatever their number."""
+    """The jobs of one `send_many`, in its order.
 
-    __slots__ = ("_ends", "_outcomes")
+    Holds an id and a count per message, whatever their number; for jobs with keys, eight bytes a job as well.
+    """
 
-    def __init__(self, outcomes: Outcomes) -> None:
+    __slots__ = ("_ends", "_outcomes", "_places")
+
+    def __init__(self, outcomes: Outcomes, places: bytes | None = None) -> None:
         """Made by `send_many`; not by hand."""
         self._outcomes = outcomes
         self._ends = list(accumulate(jobs for _, jobs in outcomes.messages))
+        self._places = None if places is None else memoryview(places).cast("I")
+        """Of jobs that lie in messages of several keys: of each its message and its line there."""
 
     @property
     def messages(self) -> list[tuple[str, int]]:
@@ -189,6 +195,8 @@ class Jobs(Sequence[Job[C]]):
 
     def __len__(self) -> int:
         """Return how many there are."""
+        if self._places is not None:
+            return len(self._places) // 2
         return self._ends[-1] if self._ends else 0
 
     @overload
@@ -202,15 +210,30 @@ class Jobs(Sequence[Job[C]]):
         position = index + len(self) if index < 0 else index
         if not 0 <= position < len(self):
             raise IndexError(f"there is no job {index}: {len(self)} were sent")
+        if self._places is not None:
+            return Job(self._outcomes, self._places[2 * position], self._places[2 * position + 1])
         message = bisect_right(self._ends, position)
         before = self._ends[message - 1] if message else 0
         return Job(self._outcomes, message, position - before + 1)
 
     def __iter__(self) -> Iterator[Job[C]]:
         """Go through the jobs in order."""
+        if self._places is not None:
+            for message, line, _ in self._walk():
+                yield Job(self._outcomes, message, line)
+            return
         for message, (_, jobs) in enumerate(self._outcomes.messages):
             for line in range(1, jobs + 1):
                 yield Job(self._outcomes, message, line)
+
+    def _walk(self) -> Iterator[tuple[int, int, bool]]:
+        """Go through the places of jobs with keys; True: the last one of its message."""
+        places = self._places or memoryview(b"").cast("I")
+        left = Counter(places[::2])
+        for at in range(0, len(places), 2):
+            message, line = places[at], places[at + 1]
+            left[message] -= 1
+            yield message, line, left[message] == 0
 
     def cancel(self, *, terminate: bool = False) -> int:
         """Have all of them end as cancelled, as `Job.cancel`; returns how many waited and have ended by this.
@@ -255,7 +278,8 @@ class Jobs(Sequence[Job[C]]):
 
     def _stream(self, limit: float | None, *, return_exceptions: bool) -> Iterator[Any]:
         outcomes = self._outcomes
-        for message, line, row in outcomes.stream(limit):
+        walk = None if self._places is None else self._walk()
+        for message, line, row in outcomes.stream(limit, walk):
             if return_exceptions and row.state != "succeeded":
                 yield outcomes.failure(message, line, row)
             else:
@@ -283,19 +307,26 @@ class Jobs(Sequence[Job[C]]):
         outcomes = self._outcomes
         loop = asyncio.get_running_loop()
         deadline = None if limit is None else loop.time() + limit
-        for message, (_, jobs) in enumerate(outcomes.messages):
-            for line in range(1, jobs + 1):
-                left = None if deadline is None else max(0.0, deadline - loop.time())
-                row = await outcomes.wait_async(message, line, left)
-                if return_exceptions and row.state != "succeeded":
-                    yield outcomes.failure(message, line, row)
-                else:
-                    yield outcomes.value(message, line, row)
-            outcomes.forget(message)
+        for message, line, last in self._walk() if self._places is not None else _in_messages(outcomes):
+            left = None if deadline is None else max(0.0, deadline - loop.time())
+            row = await outcomes.wait_async(message, line, left)
+            if return_exceptions and row.state != "succeeded":
+                yield outcomes.failure(message, line, row)
+            else:
+                yield outcomes.value(message, line, row)
+            if last:
+                outcomes.forget(message)
 
     def __repr__(self) -> str:
         """Return the task and how many there are."""
         return f"<Jobs {self._outcomes.task} x{len(self)}>"
+
+
+def _in_messages(outcomes: Outcomes) -> Iterator[tuple[int, int, bool]]:
+    """Go through the places of jobs that lie in their messages one behind the other, as `Jobs._walk`."""
+    for message, (_, jobs) in enumerate(outcomes.messages):
+        for line in range(1, jobs + 1):
+            yield message, line, line == jobs
 
 
 class _Ids(Sequence[str]):

@@ -401,9 +401,21 @@ class Outcomes:
             text += f": {row.error}"
         return JobDead(text, job, self.task, row.reason, row.error, row.attempts)
 
-    def stream(self, timeout: float | None) -> Iterator[tuple[int, int, _Row[Any]]]:
-        """Give (message, line, outcome) of every job in order, forgetting each message once it was given."""
+    def stream(
+        self, timeout: float | None, places: Iterator[tuple[int, int, bool]] | None = None
+    ) -> Iterator[tuple[int, int, _Row[Any]]]:
+        """Give (message, line, outcome) of every job in order, forgetting each message once it was given.
+
+        With `places` in their order: each a message, a line, and whether it is the last one of the message.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
+        if places is not None:
+            for message, line, last in places:
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                yield message, line, self.wait(message, line, left)
+                if last:
+                    self.forget(message)
+            return
         for message, (_, jobs) in enumerate(self.messages):
             part = self._part(message)
             rows = part.rows

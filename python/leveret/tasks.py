@@ -20,14 +20,16 @@ from typing import (
 from leveret._time import milliseconds, seconds
 from leveret.errors import SendManyError, Unsupported
 from leveret.job import Job, Jobs, warn_in_loop
+from leveret.keys import constant_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
     from datetime import timedelta
     from typing import TypeAlias
 
     from leveret._core import LineWriter
     from leveret.app import App
+    from leveret.keys import KeyOf
     from leveret.signature import Compiled
 
     Backoff: TypeAlias = float | timedelta | tuple[float | timedelta, float | timedelta] | Callable[[int], float]
@@ -52,6 +54,47 @@ class Settings(NamedTuple):
     deadline_ms: int | None = None
     expires_ms: int | None = None
     want_results: bool = True
+    ordered: bool = False
+    key: KeyOf | None = None
+    """How the key of an ordered task's job is found; None: it must be given in `options`."""
+
+    def key_of(self, task: str) -> KeyOf:
+        """Return how the key is found. Raises ValueError if nobody has said."""
+        if self.key is None:
+            raise ValueError(
+                f'cannot send "{task}": it is ordered, and this job has no key; declare key="PARAMETER" or '
+                f"key=FUNCTION, or send it by {task}.options(key=...)"
+            )
+        return self.key
+
+    def placed(self, task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Settings:
+        """Return the settings for one job: with the queue that keeps the jobs of its key in order."""
+        if not self.ordered:
+            return self
+        from leveret import _core
+
+        return self._replace(queue=_core.ordered_queue(self.queue, self.key_of(task)(args, kwargs)))
+
+    def _located(self, queue: str | None, key: str | int | None, *, ordered: bool | None) -> Settings:
+        """Return these settings with another place for the jobs."""
+        new = self
+        if ordered is not None:
+            if type(ordered) is not bool:
+                raise TypeError(f"ordered must be True or False, not {ordered!r}")
+            new = new._replace(ordered=ordered)
+        if queue is not None:
+            new = new._replace(queue=queue)
+        if queue is not None or ordered:
+            from leveret import _core
+
+            _core.check_queue_name(new.queue)
+            if new.ordered:
+                _core.check_queue_name(f"{new.queue}.ordered.{_core.shards - 1}")
+        if key is not None:
+            if not new.ordered:
+                raise ValueError("key= keeps jobs in order, for tasks that are declared with ordered=True")
+            new = new._replace(key=constant_key(key))
+        return new
 
     def changed(  # noqa: PLR0913 - all that `options` takes
         self,
@@ -62,14 +105,11 @@ class Settings(NamedTuple):
         deadline: float | timedelta | None = None,
         expires: float | timedelta | None = None,
         ignore_result: bool | None = None,
+        ordered: bool | None = None,
+        key: str | int | None = None,
     ) -> Settings:
         """Return these settings with what is not None changed. Raises TypeError or ValueError for nonsense."""
-        new = self
-        if queue is not None:
-            from leveret import _core
-
-            _core.check_queue_name(queue)
-            new = new._replace(queue=queue)
+        new = self._located(queue, key, ordered=ordered)
         if max_retries is not None:
             if type(max_retries) is not int:
                 raise TypeError(f"max_retries must be an int, not {type(max_retries).__name__}")
@@ -238,6 +278,7 @@ class Sender(Generic[P, C]):
         deadline: float | timedelta | None = None,
         expires: float | timedelta | None = None,
         ignore_result: bool | None = None,
+        key: str | int | None = None,
     ) -> Sender[P, C]:
         """Return a sender with other settings; None leaves one as it is.
 
@@ -250,6 +291,7 @@ class Sender(Generic[P, C]):
             expires: Seconds, or a timedelta, from sending after which no worker starts a job any more: `result()` of
                 one that waited too long raises `JobExpired`.
             ignore_result: Have no results stored: `result()` of these jobs raises `Unsupported`. Cheaper.
+            key: Of an ordered task: the key of these jobs, in the place of the declared one.
 
         Raises:
             TypeError: For a value of the wrong type.
@@ -262,6 +304,7 @@ class Sender(Generic[P, C]):
             deadline=deadline,
             expires=expires,
             ignore_result=ignore_result,
+            key=key,
         )
         sender: Sender[P, C]
         if self.native:
@@ -289,7 +332,7 @@ class Sender(Generic[P, C]):
         warn_in_loop("send_async")
         app = self._sending_app()
         writer, compiled = self._ready()
-        settings = self.settings
+        settings = self.settings.placed(self.name, args, kwargs)
         client = app.client()
         sent = client.send(writer, args, kwargs, settings.queue, settings.delay_ms, settings.want_results)
         return app.sends.job(app, client, self.name, settings, compiled.returns, *sent)
@@ -305,7 +348,8 @@ class Sender(Generic[P, C]):
         """
         app = self._sending_app()
         writer, compiled = self._ready()
-        return await app.sends.send(app, writer, self.name, self.settings, compiled.returns, args, kwargs)
+        settings = self.settings.placed(self.name, args, kwargs)
+        return await app.sends.send(app, writer, self.name, settings, compiled.returns, args, kwargs)
 
     @overload
     def send_many(self: Sender[P, Coroutine[Any, Any, R]], jobs: Iterable[Args[P]], /) -> Jobs[R]: ...
@@ -324,7 +368,8 @@ class Sender(Generic[P, C]):
 
         Raises:
             SendManyError: If one could not be sent, or the iterable raised: all jobs before `index` are durable,
-                nothing after it was sent. `__cause__` is the reason, as `send` would raise it.
+                nothing after it was sent. `__cause__` is the reason, as `send` would raise it. Jobs with keys go to
+                several queues at once: the text says how many of other keys were sent after it.
             TypeError: If `jobs` is no iterable.
             Closed: If the app was closed.
         """
@@ -333,19 +378,29 @@ class Sender(Generic[P, C]):
         writer, compiled = self._ready()
         settings = self.settings
         client = app.client()
-        accepted, failed, raised = client.send_many(
-            writer, jobs, Args, settings.queue, settings.delay_ms, settings.want_results
-        )
-        sent: Jobs[Any] = Jobs(app.outcomes(client, self.name, settings, compiled.returns, accepted))
+        behind = 0
+        places: bytes | None = None
+        if settings.ordered:
+            key = settings.key_of(self.name)
+            accepted, places, failed, raised, behind = client.send_many_keyed(
+                writer, jobs, Args, key, settings.queue, settings.delay_ms, settings.want_results
+            )
+            settings = settings._replace(queue="")  # several
+        else:
+            accepted, failed, raised = client.send_many(
+                writer, jobs, Args, settings.queue, settings.delay_ms, settings.want_results
+            )
+        sent: Jobs[Any] = Jobs(app.outcomes(client, self.name, settings, compiled.returns, accepted), places)
         if failed is None and raised is None:
             return sent
         if failed is None and raised is not None and not isinstance(raised, Exception):
             raise raised  # Ctrl-C and the like
         cause = failed or raised
         index = len(sent)
+        after = f"so are {behind} jobs of other keys after it" if behind else "nothing after it was sent"
         raise SendManyError(
             f'cannot send job {index} of "{self.name}" (counted from 0): {cause}; the {index} before it are durable, '
-            "nothing after it was sent",
+            f"{after}",
             index,
             sent,
         ) from cause

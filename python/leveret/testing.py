@@ -110,13 +110,16 @@ class Engine:
         """
         from leveret import _core
         from leveret.handler import Handlers
+        from leveret.keys import ordered_queues
 
         url = f"memory://leveret-testing-{next(_numbers)}"
         with ExitStack() as stack:
             stack.enter_context(self._app.redirected(url))
             handlers = stack.enter_context(Handlers([self._app], concurrency=1, told=self._note))
             self._app.client()  # the broker lives as long as somebody is connected
-            worker = _core.TestWorker(url, self._queues, self._plugins, handlers, self._seed, self._log_level)
+            worker = _core.TestWorker(
+                url, self._queues, self._plugins, handlers, self._seed, self._log_level, ordered_queues(self._app)
+            )
             stack.callback(worker.close)
             self._stack = stack.pop_all()
         self._worker = worker

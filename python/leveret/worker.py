@@ -101,6 +101,7 @@ class Worker:
     def _start(self, *, burst: bool) -> _core.Worker:
         from leveret import _core
         from leveret.handler import Handlers
+        from leveret.keys import ordered_queues
         from leveret.logs import LogPump
 
         with self._lock:
@@ -119,6 +120,7 @@ class Worker:
                     log_level=self._log_level,
                     handlers=handlers,
                     keep_log=True,
+                    ordered_by_tasks=ordered_queues(self._app),
                 )
                 log = LogPump(core)
                 try:

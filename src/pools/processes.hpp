@@ -43,6 +43,8 @@ namespace leveret::core {
 inline constexpr const char* kFactDefers = "defers";
 /// A fact that a child may tell: the broker's url.
 inline constexpr const char* kFactUrl = "url";
+/// A fact that a child may tell: the queues of its ordered tasks, with commas between them.
+inline constexpr const char* kFactOrdered = "ordered";
 
 struct process_settings {
   std::vector<std::string> command;  ///< what a child is started by (children.hpp)

@@ -82,10 +82,17 @@ thread_pool::thread_pool(std::uint32_t threads, run_settings& settings, loop& l)
 thread_pool::~thread_pool() { stop(); }
 
 std::shared_ptr<work> thread_pool::run(delivery d, work::ended on_ended) {
-  auto w = std::make_shared<thread_work>(std::move(d), count_, loop_, std::move(on_ended));
+  return add(std::make_shared<thread_work>(std::move(d), count_, loop_, std::move(on_ended)), false);
+}
+
+std::shared_ptr<work> thread_pool::run_next(delivery d, work::ended on_ended) {
+  return add(std::make_shared<thread_work>(std::move(d), count_, loop_, std::move(on_ended)), true);
+}
+
+std::shared_ptr<work> thread_pool::add(std::shared_ptr<thread_work> w, bool first) {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    works_.push_back(w);
+    first ? works_.push_front(w) : works_.push_back(w);
   }
   if (w->lines() > 1) {
     changed_.notify_all();

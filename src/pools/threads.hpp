@@ -26,11 +26,13 @@ class thread_pool final : public pool {
 
   [[nodiscard]] std::uint32_t threads() const override { return count_; }
   std::shared_ptr<work> run(delivery d, work::ended on_ended) override;
+  std::shared_ptr<work> run_next(delivery d, work::ended on_ended) override;
   [[nodiscard]] std::atomic<bool>& stopping() override { return settings_.stopping; }
   [[nodiscard]] bool abandon() override { return false; }  // a thread can't be ended from outside
   void stop() override;
 
  private:
+  std::shared_ptr<work> add(std::shared_ptr<thread_work> w, bool first);
   void serve(std::uint32_t thread);
   std::shared_ptr<thread_work> next(const std::shared_ptr<thread_work>& exhausted, attempt_runner& runner);
 

@@ -124,6 +124,7 @@ class consumer {
   void release(const std::vector<core::delivery>& ds);
   void resize(core::window w) { side_.transport().resize(id_, w); }
   void unsubscribe();
+  [[nodiscard]] core::subscription_id id() const { return id_; }
 
   [[nodiscard]] std::size_t delivered() const;
   [[nodiscard]] std::size_t most_held() const;

@@ -56,7 +56,11 @@ def test_settings_become_a_policy_for_workers_and_a_way_of_sending(app: leveret.
         ({"max_retries": -1}, "max_retries must be from 0"),
         ({"queue": "no such/name"}, "queue"),
         ({"retries": 3}, "there is no setting retries"),
-        ({"key": "customer"}, "key=: jobs of one key are not kept in order yet"),
+        ({"key": "a"}, "key= has jobs of one key run in the order sent: add ordered=True"),
+        ({"ordered": True, "key": "b"}, "key='b' is no parameter: they are"),
+        ({"ordered": True, "key": 3}, "key must be the name of a parameter or a function"),
+        ({"ordered": 1}, "ordered must be True or False"),
+        ({"ordered": True, "queue": "q" * 118}, "is no queue name: it has 129 bytes"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused_at_the_decorator(

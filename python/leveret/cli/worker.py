@@ -21,6 +21,14 @@ __all__ = ["command"]
     help="Queue to consume; repeatable. Default: those of the tasks.",
 )
 @click.option(
+    "--ordered",
+    "ordered",
+    multiple=True,
+    envvar="LEVERET_ORDERED",
+    metavar="QUEUE",
+    help="Queue whose jobs with keys are run too, in order; repeatable. Default: those of the apps' ordered tasks.",
+)
+@click.option(
     "--threads",
     type=_common.count(_common.MOST_THREADS),
     envvar="LEVERET_THREADS",
@@ -158,6 +166,7 @@ def command(
     targets: tuple[str, ...],
     url: str | None,
     queues: tuple[str, ...],
+    ordered: tuple[str, ...],
     threads: int | None,
     processes: int,
     concurrency: int,
@@ -228,6 +237,7 @@ def command(
         processes=processes,
         concurrency=concurrency if apps else 0,
         queues=queues,
+        ordered=ordered,
         threads=threads or 0,
         burst=burst,
         default_task=default_task,

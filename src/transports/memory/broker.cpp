@@ -4,6 +4,8 @@
 #include <chrono>
 #include <utility>
 
+#include "ordered.hpp"
+
 namespace leveret::core::memory {
 namespace {
 
@@ -165,7 +167,8 @@ failure is_closed(const broker& b, const std::string& what) {
 
 void hand_out(broker& b, queue& q, unix_ms now) {
   promote(b, q, now);
-  while (!q.ready.empty()) {
+  const bool ordered = is_ordered(q.name);
+  while (!q.ready.empty() && (!ordered || q.running == 0)) {
     const std::uint64_t bytes = q.ready.begin()->second->msg.data.size();
     const subscription_ptr to = next_with_room(q, bytes);
     if (to == nullptr) break;

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "../../ordered.hpp"
 #include "consumer_state.hpp"
 
 namespace leveret::core::rabbitmq {
@@ -29,9 +30,12 @@ void consumers::subscribe(subscription_id id, const std::string& queue, window w
   const auto s = std::make_shared<subscription>();
   s->id = id;
   s->queue = queue;
+  s->ordered = is_ordered(queue);
+  s->base = unordered_queue(queue);
   s->w = w;
   s->events = std::make_shared<subscriber>(std::move(events));
   subscriptions_.emplace(id, s);
+  if (s->ordered) join(s->base);
   if (watch_ == 0) watch();
   link_.need();
   start(s);
@@ -80,6 +84,7 @@ void consumers::retry_later(const std::shared_ptr<subscription>& s) {
 }
 
 std::uint32_t consumers::wanted_prefetch(const subscription& s) const {
+  if (s.ordered) return 1;
   std::uint64_t most = std::clamp<std::uint64_t>(s.w.most != 0 ? s.w.most : s.w.messages, 1, kMostPrefetch);
   if (s.sizes >= kSizesBeforeJudging) {
     const auto fits = static_cast<std::uint64_t>(static_cast<double>(s.w.bytes) / std::max(s.mean_size, 1.0));
@@ -134,6 +139,14 @@ void consumers::renew(const std::shared_ptr<subscription>& s) {
   if (s->swapping || s->stopping || draining_ || !s->current) return;
   s->swapping = true;
   const auto old = s->current;
+  if (s->ordered) {
+    leave(old, [this, s](bool left) {
+      if (!left) return;  // its channel has ended, and `stream_ended` does the rest
+      s->swapping = false;
+      if (!s->stopping && !draining_) consume(s);
+    });
+    return;
+  }
   stop_stream(old, [this, s, old](bool stopped) {
     if (!stopped) return;  // its channel has ended, and `stream_ended` does the rest
     s->swapping = false;
@@ -229,6 +242,14 @@ void consumers::unsubscribe(subscription_id id, std::function<void()> then) {
   if (on_problem_) on_problem_();
   reactor_.cancel(s->timer);
   post_batch(s);  // before `then`
+  if (s->ordered) {
+    if (s->current) {
+      leave(s->current, [then = std::move(then)](bool) { then(); });
+    } else {
+      then();
+    }
+    return;
+  }
   for (const auto& open : streams_) {
     if (open->sub != s) continue;
     open->holding = true;
@@ -268,7 +289,7 @@ void consumers::arrived(const std::shared_ptr<stream>& st, incoming message) {
   const auto s = st->sub;
   st->acks.delivered();
   ++st->arrivals;
-  if (draining_) return;  // the end of the channel returns it
+  if (draining_ || st->leaving) return;  // the end of the channel returns it
   if (st->holding) {
     s->waiting.push_back({st, std::move(message)});
     return;
@@ -293,7 +314,8 @@ void consumers::arrived(const std::shared_ptr<stream>& st, incoming message) {
 }
 
 void consumers::hand_out(subscription& s) {
-  if (s.stopping || draining_) return;  // what is held waits for the cancel to be returned
+  if (s.stopping || draining_ || (s.ordered && s.current && s.current->leaving))
+    return;  // what is held waits for the cancel to be returned
   while (!s.waiting.empty()) {
     const std::size_t size = s.waiting.front().message.data.size();
     if (s.out > 0 && (s.out >= s.w.messages || s.out_bytes + size > s.w.bytes)) return;
@@ -380,6 +402,10 @@ void consumers::finish(delivery_token token, std::function<void(bool)> then) {
   st->acks.finish(found->second.tag);
   st->waiting.push_back(std::move(then));
   remove(found);
+  if (st->leaving) {
+    cancel_and_leave(st);
+    return;
+  }
   hand_out(*st->sub);
   after_finish(st);
 }
@@ -413,7 +439,8 @@ void consumers::flush(const std::shared_ptr<stream>& st) {
   const bool sent = st->ch->open();
   std::vector<std::function<void(bool)>> waiting;
   waiting.swap(st->waiting);
-  if (sent && (draining_ || st->sub->stopping)) {  // the channel may be closed as soon as this is answered
+  if (sent &&
+      (draining_ || st->sub->stopping || st->leaving)) {  // the channel may be closed as soon as this is answered
     caught_up(st, [waiting = std::move(waiting)](bool) {
       for (const auto& then : waiting) then(true);
     });
@@ -438,6 +465,10 @@ void consumers::release(const std::vector<delivery_token>& tokens, std::function
     const auto found = deliveries_.find(token);
     if (found == deliveries_.end() || found->second.settling) continue;
     const auto st = found->second.from;
+    if (st->leaving && keep_until_the_end(st)) {
+      remove(found);
+      continue;
+    }
     st->acks.gone(found->second.tag);
     st->ch->requeue(found->second.tag);
     remove(found);
@@ -459,6 +490,9 @@ void consumers::retire(const std::shared_ptr<stream>& st) {
   if (st->consuming || st->asking > 0 || st->acks.out() > 0 || st->acks.finished() > 0 || !st->waiting.empty()) return;
   st->ch->close();
   streams_.erase(st);
+  if (!st->leaving) return;
+  if (st->sub->current == st) st->sub->current = nullptr;
+  end_leaving(st, true);
 }
 
 // ---- losing ----
@@ -485,6 +519,7 @@ void consumers::lose_stream(const std::shared_ptr<stream>& st) {
   st->quieting = st->holding = false;
   const auto releases = std::exchange(st->releases, {});
   for (const auto& release_now : releases) release_now();
+  end_leaving(st, false);
   hand_out(s);
   if (lost.empty()) return;
   // Behind the deliveries themselves, if those are still to be posted.
@@ -538,6 +573,7 @@ void consumers::close() {
     st->quieting = st->holding = false;
     const auto releases = std::exchange(st->releases, {});
     for (const auto& release_now : releases) release_now();
+    end_leaving(st, false);
   }
   const auto all = subscriptions_;
   for (const auto& entry : all) {

@@ -13,12 +13,16 @@
 /// looked after (consumer_watch.cpp): twice a heartbeat the broker is asked how many consumers the queue has, on the
 /// stream's own channel, and a stream that it does not count or answer is replaced.
 ///
+/// An ordered queue has a single active consumer, whose prefetch is 1. Its stream is never cancelled: it *leaves*
+/// (consumer_order.cpp).
+///
 /// The window holds by itself: what the broker sends beyond it (the prefetch counts messages, not bytes; an old
 /// stream's deliveries count too) waits here, in order, and was not handed out yet.
 #pragma once
 
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -62,6 +66,8 @@ class consumers {
   void drain();
   /// Nothing waits to be acknowledged or returned.
   [[nodiscard]] bool idle() const noexcept;
+  /// Whether the connection must be cut at the end, for ordered queues.
+  [[nodiscard]] bool cuts_order() const;
   void close();
 
  private:
@@ -103,6 +109,14 @@ class consumers {
   void retire(const std::shared_ptr<stream>& st);
   void lose_stream(const std::shared_ptr<stream>& st);
   void stream_ended(const std::shared_ptr<stream>& st, std::uint16_t code, const std::string& text);
+  void leave(const std::shared_ptr<stream>& st, std::function<void(bool)> then);
+  [[nodiscard]] bool has_out(const std::shared_ptr<stream>& st) const;
+  void cancel_and_leave(const std::shared_ptr<stream>& st);
+  [[nodiscard]] bool keep_until_the_end(const std::shared_ptr<stream>& st);
+  void end_leaving(const std::shared_ptr<stream>& st, bool as_meant);
+  void join(const std::string& base);
+  void rebalance();
+  void rebalance(const std::string& base, std::uint64_t workers);
   void watch();
   void watch(const std::shared_ptr<subscription>& s);
   void look(const std::shared_ptr<stream>& st);
@@ -123,6 +137,8 @@ class consumers {
   std::unordered_map<std::string, found_queue> known_;
   std::unordered_set<std::shared_ptr<stream>> streams_;  // those that are open
   delivery_token last_token_ = 0;
+  /// Where this worker is counted, by the queue whose ordered queues it consumes.
+  std::map<std::string, subscription_id> memberships_;
 };
 
 }  // namespace leveret::core::rabbitmq

@@ -42,11 +42,16 @@ struct consumers::stream final : channel_events, std::enable_shared_from_this<st
   bool hurried = false;            // it has waited long enough
   std::size_t release_tokens = 0;  // deliveries that `releases` will give back
   std::vector<std::function<void()>> releases;
+  // Ordered (consumer_order.cpp): nothing that comes is handed out any more.
+  bool leaving = false;
+  std::vector<std::function<void(bool)>> left;  // true: as it was meant; false: the channel was lost before
 };
 
 struct consumers::subscription {
   subscription_id id = 0;
   std::string queue;
+  bool ordered = false;
+  std::string base;  // ordered: the queue that it belongs to
   window w;
   std::shared_ptr<subscriber> events;
   std::shared_ptr<stream> current;

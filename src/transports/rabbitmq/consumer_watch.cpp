@@ -26,6 +26,7 @@ void consumers::watch() {
   watch_ = reactor_.after(limits_.heartbeat / 2, [this] {
     const auto all = subscriptions_;
     for (const auto& entry : all) watch(entry.second);
+    rebalance();
     watch();
   });
 }
@@ -44,7 +45,7 @@ void consumers::watch(const std::shared_ptr<subscription>& s) {
     }
     return;
   }
-  if (st->quieting) return;
+  if (st->quieting || st->leaving) return;
   if (st->looking) {
     const auto waited = now - st->looked;
     if (waited > limits_.heartbeat) tell_problem(*s, "its channel has not answered for " + seconds(waited));
@@ -58,7 +59,9 @@ void consumers::watch(const std::shared_ptr<subscription>& s) {
     st->idle_since = now;
     return;
   }
-  if (now - st->idle_since > kHeartbeatsToRenew * limits_.heartbeat && st->acks.out() == 0 && st->waiting.empty()) {
+  // An ordered queue's consumer may wait for its turn as long as it takes.
+  if (!s->ordered && now - st->idle_since > kHeartbeatsToRenew * limits_.heartbeat && st->acks.out() == 0 &&
+      st->waiting.empty()) {
     st->idle_since = now;
     renew(s);
     return;

@@ -133,10 +133,6 @@ void declare_done(operation& op, const declaring& s) {
   s->then(s->found, {});
 }
 
-bool has_dead_queue(const std::string& queue) {
-  return !is_dead_queue(queue) && queue.compare(0, std::string(kReplyPrefix).size(), kReplyPrefix) != 0;
-}
-
 // A dead queue that exists with other arguments is used as it is, like every queue.
 void declare_dead(operation& op, const declaring& s, std::function<void(operation&)> next) {
   if (!has_dead_queue(s->queue)) {

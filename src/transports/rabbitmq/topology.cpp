@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "../../ordered.hpp"
+
 namespace leveret::core::rabbitmq {
 namespace {
 
@@ -21,11 +23,19 @@ std::string dead_queue_of(const std::string& queue) {
 
 bool is_dead_queue(std::string_view queue) { return ends_with(queue, kDeadSuffix); }
 
+std::string members_queue_of(const std::string& queue) { return queue + kOrderedSuffix; }
+
+bool has_dead_queue(std::string_view queue) {
+  return !is_dead_queue(queue) && !ends_with(queue, kOrderedSuffix) &&
+         queue.substr(0, std::strlen(kReplyPrefix)) != kReplyPrefix;
+}
+
 std::string delay_name(std::uint32_t level) { return "leveret.delay." + std::to_string(level); }
 
 declaration declaration::full(std::string queue, std::int64_t reply_expires_ms) {
   const kind k = is_dead_queue(queue)                                             ? kind::dead
                  : queue.compare(0, std::strlen(kReplyPrefix), kReplyPrefix) == 0 ? kind::reply
+                 : ends_with(queue, kOrderedSuffix)                               ? kind::members
                                                                                   : kind::work;
   return {k, std::move(queue), reply_expires_ms};
 }
@@ -44,6 +54,7 @@ amqp_queue_declare_t* declaration::method() {
   arguments_.text("x-queue-type", "quorum");
   switch (kind_) {
     case kind::passive:
+    case kind::members:
       break;
     case kind::dead:
       arguments_.integer("x-delivery-limit", kDeadDeliveryLimit);
@@ -60,6 +71,7 @@ amqp_queue_declare_t* declaration::method() {
           .text("x-dead-letter-routing-key", target_)
           .text("x-dead-letter-strategy", "at-least-once")
           .text("x-overflow", "reject-publish");
+      if (is_ordered(queue_)) arguments_.boolean("x-single-active-consumer", true);
       break;
     case kind::level:
       target_ = number_ == 0 ? kDelayOut : delay_name(static_cast<std::uint32_t>(number_ - 1));

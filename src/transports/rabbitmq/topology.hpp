@@ -32,6 +32,10 @@ inline constexpr const char* kReplyPrefix = "leveret.reply.";
 /// Where dead jobs of `queue` are kept: `<queue>.dead`; of `<queue>.suspects` too.
 [[nodiscard]] std::string dead_queue_of(const std::string& queue);
 [[nodiscard]] bool is_dead_queue(std::string_view queue);
+/// Where the consumers of a queue's ordered queues are counted.
+[[nodiscard]] std::string members_queue_of(const std::string& queue);
+/// Whether dead jobs of it are kept: of a work queue.
+[[nodiscard]] bool has_dead_queue(std::string_view queue);
 [[nodiscard]] std::string delay_name(std::uint32_t level);
 
 /// A queue's declaration with the arguments that its kind calls for (design.md section 7).
@@ -47,7 +51,7 @@ class declaration {
   [[nodiscard]] amqp_queue_declare_t* method();
 
  private:
-  enum class kind { passive, work, dead, reply, level };
+  enum class kind { passive, work, members, dead, reply, level };
   declaration(kind k, std::string queue, std::int64_t number) : kind_(k), queue_(std::move(queue)), number_(number) {}
 
   kind kind_;

@@ -43,6 +43,7 @@ void writer::serve(subscribe_op& op) {
   subscription& s = subs_[op.id];
   s.queue = std::move(op.queue);
   s.key = *queue;
+  if (is_ordered(s.queue)) s.base = unordered_queue(s.queue);
   s.w = op.w;
   s.events = std::move(events);
   ++consumers_[s.key];

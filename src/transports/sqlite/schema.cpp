@@ -77,6 +77,7 @@ constexpr named_sql kHot[] = {
     {"due", sql::kDue},
     {"drop delayed", sql::kDropDelayed},
     {"first ready", sql::kFirstReady},
+    {"running", sql::kRunning},
     {"ready", sql::kReady},
     {"drop ready", sql::kDropReady},
     {"add lease", sql::kAddLease},

@@ -58,6 +58,7 @@ inline constexpr const char* kDue =
     "SELECT due, msg, queue, jobs, bytes FROM delayed WHERE due <= ?1 ORDER BY due, msg LIMIT ?2";
 inline constexpr const char* kDropDelayed = "DELETE FROM delayed WHERE due = ?1 AND msg = ?2";
 inline constexpr const char* kFirstReady = "SELECT seq FROM ready WHERE queue = ?1 ORDER BY seq LIMIT 1";
+inline constexpr const char* kRunning = "SELECT running FROM queue WHERE queue = ?1";
 inline constexpr const char* kReady =
     "SELECT seq, msg, jobs, bytes, returns FROM ready WHERE queue = ?1 ORDER BY seq LIMIT ?2";
 inline constexpr const char* kDropReady = "DELETE FROM ready WHERE queue = ?1 AND seq <= ?2";

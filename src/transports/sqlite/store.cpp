@@ -7,6 +7,7 @@
 #include <cstring>
 #include <fstream>
 
+#include "ordered.hpp"
 #include "transports/sqlite/faults.hpp"
 #include "transports/sqlite/schema.hpp"
 
@@ -92,6 +93,7 @@ store::store(const location& at, store_options options)
       {&due_, sql::kDue},
       {&drop_delayed_, sql::kDropDelayed},
       {&first_ready_, sql::kFirstReady},
+      {&running_, sql::kRunning},
       {&ready_, sql::kReady},
       {&drop_ready_, sql::kDropReady},
       {&add_lease_, sql::kAddLease},
@@ -189,7 +191,10 @@ void store::rollback() noexcept {
   tallies_.clear();
   state_loaded_ = state_changed_ = false;
   seq_ = seq_end_ = -1;  // the reservation may have been rolled back too
-  for (const std::string& name : declared_) queues_.erase(name);
+  for (const std::string& name : declared_) {
+    ordered_.erase(queues_[name]);
+    queues_.erase(name);
+  }
   declared_.clear();
   rings_ = 0;
   // SQLite rolls back by itself after some errors.
@@ -283,14 +288,21 @@ std::optional<queue_key> store::find_queue(const std::string& name) {
   if (const auto found = queues_.find(name); found != queues_.end()) return found->second;
   rows r = find_queue_.query(name);
   if (!r.next()) return std::nullopt;
-  return queues_[name] = r.integer(0);
+  know(name, r.integer(0));
+  return queues_[name];
+}
+
+void store::know(const std::string& name, queue_key queue) {
+  queues_[name] = queue;
+  if (is_ordered(name)) ordered_.insert(queue);
 }
 
 queue_key store::declare(const std::string& name) {
   if (const auto found = find_queue(name)) return *found;
   add_queue_.run(name);
   declared_.push_back(name);
-  return queues_[name] = sqlite3_last_insert_rowid(db_.handle());
+  know(name, sqlite3_last_insert_rowid(db_.handle()));
+  return queues_[name];
 }
 
 void store::publish(const message& m, queue_key queue, unix_ms now) {
@@ -342,7 +354,16 @@ std::optional<unix_ms> store::first_due() {
   return r.integer(0);
 }
 
+// An ordered queue of which a message is out. The counts are exact: each changes in the transaction that it counts.
+bool store::is_held_back(queue_key queue) {
+  if (ordered_.count(queue) == 0) return false;
+  const auto uncommitted = tallies_.find(queue);
+  rows r = running_.query(queue);
+  return (r.next() ? r.integer(0) : 0) + (uncommitted == tallies_.end() ? 0 : uncommitted->second.running) > 0;
+}
+
 bool store::has_ready(queue_key queue) {
+  if (is_held_back(queue)) return false;
   rows r = first_ready_.query(queue);
   return r.next();
 }
@@ -351,6 +372,8 @@ std::vector<lease> store::claim(owner_key owner, queue_key queue, std::size_t me
                                 bool one_at_least, bool& more) {
   std::vector<lease> out;
   more = false;
+  if (is_held_back(queue)) return out;
+  if (ordered_.count(queue) != 0) messages = std::min<std::size_t>(messages, 1);
   std::uint64_t taken = 0;
   {
     rows r = ready_.query(queue, static_cast<std::int64_t>(messages) + 1);
@@ -394,6 +417,7 @@ bool store::end(owner_key owner, const lease& l) {
   if (drop_lease_.run(owner, l.msg, l.number) == 0) return false;
   drop_body_.run(l.msg);
   --tallies_[l.queue].running;
+  if (ordered_.count(l.queue) != 0) rings_ |= queue_interest(l.queue);  // another's turn, perhaps
   return true;
 }
 

@@ -10,6 +10,7 @@
 #include <random>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -120,9 +121,10 @@ class store {
   /// Moves up to `limit` due messages into their queues. Gives how many.
   std::size_t move_due(unix_ms now, std::size_t limit);
   [[nodiscard]] std::optional<unix_ms> first_due();
+  /// Whether something can be claimed.
   [[nodiscard]] bool has_ready(queue_key queue);
   /// Leases the head of the queue: up to `messages`, of up to `bytes` in all. `one_at_least`: the first whatever its
-  /// size. `more`: there was more.
+  /// size. `more`: there was more. Of an ordered queue one message, and none while anybody holds one.
   [[nodiscard]] std::vector<lease> claim(owner_key owner, queue_key queue, std::size_t messages, std::uint64_t bytes,
                                          bool one_at_least, bool& more);
   [[nodiscard]] bool holds(owner_key owner, const lease& l);
@@ -159,6 +161,8 @@ class store {
   // Looking.
   /// Empty name: all queues. `here`: to see which consumers live.
   [[nodiscard]] std::vector<queue_stats> stats(const std::string& name, const seat& here);
+  /// How many live consumers each queue has that has some.
+  [[nodiscard]] std::map<queue_key, std::uint64_t> live_consumers(const seat& here);
 
   // Purging.
   /// One bounded step. False: done.
@@ -195,6 +199,8 @@ class store {
   std::int64_t last_seq();
   void reserve();
   void return_row(const lease& l, bool charge);
+  void know(const std::string& name, queue_key queue);
+  [[nodiscard]] bool is_held_back(queue_key queue);
   bool remove_waiting(message_key msg, queue_key queue, unix_ms due, std::int64_t jobs);
 
   connection db_;
@@ -222,11 +228,13 @@ class store {
   std::vector<std::string> declared_;
 
   std::unordered_map<std::string, queue_key> queues_;  // never forgotten: queues are not removed
+  std::unordered_set<queue_key> ordered_;              // those of them that are
 
   std::vector<statement*> statements_;  // all of those below
   statement begin_, commit_, begin_read_, end_read_;
   statement load_state_, save_state_, find_queue_, add_queue_, count_;
-  statement add_body_, add_ready_, add_delayed_, first_due_, due_, drop_delayed_, first_ready_, ready_, drop_ready_;
+  statement add_body_, add_ready_, add_delayed_, first_due_, due_, drop_delayed_, first_ready_, ready_, drop_ready_,
+      running_;
   statement add_lease_, has_lease_, drop_lease_, leases_of_, drop_lease_of_, drop_body_, body_;
   statement add_result_, results_for_, results_of_, oldest_results_, drop_result_;
   statement add_dead_, dead_, oldest_dead_, drop_dead_, ready_up_to_, delayed_after_;

@@ -175,16 +175,19 @@ void store::set_consumers(owner_key owner, queue_key queue, std::int64_t count) 
   }
 }
 
-std::vector<queue_stats> store::stats(const std::string& name, const seat& here) {
+std::map<queue_key, std::uint64_t> store::live_consumers(const seat& here) {
   std::map<queue_key, std::uint64_t> consumers;
-  {
-    rows r = consumers_.query();
-    while (r.next()) {
-      std::uint32_t beats = 0;
-      if (r.text(2) != boot_ || here.judge({r.integer(3), r.integer(4), r.integer(5)}, beats) == life::dead) continue;
-      consumers[r.integer(0)] += static_cast<std::uint64_t>(r.count(1));
-    }
+  rows r = consumers_.query();
+  while (r.next()) {
+    std::uint32_t beats = 0;
+    if (r.text(2) != boot_ || here.judge({r.integer(3), r.integer(4), r.integer(5)}, beats) == life::dead) continue;
+    consumers[r.integer(0)] += static_cast<std::uint64_t>(r.count(1));
   }
+  return consumers;
+}
+
+std::vector<queue_stats> store::stats(const std::string& name, const seat& here) {
+  const std::map<queue_key, std::uint64_t> consumers = live_consumers(here);
   std::vector<queue_stats> out;
   const auto read = [&](rows r) {
     while (r.next()) {

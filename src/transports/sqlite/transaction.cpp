@@ -42,7 +42,33 @@ std::string ends_with_dead(const std::string& name) {
 
 bool writer::has_room(const subscription& s) const {
   const std::uint64_t out = s.messages - s.freed_messages;
-  return s.active && out < s.w.messages && (out == 0 || s.bytes - s.freed_bytes < s.w.bytes);
+  return s.active && out < s.w.messages && (out == 0 || s.bytes - s.freed_bytes < s.w.bytes) && !has_its_share(s);
+}
+
+bool writer::has_its_share(const subscription& s) const {
+  if (s.base.empty() || s.overdue) return false;
+  const auto holds = std::count_if(subs_.begin(), subs_.end(), [&](const auto& each) {
+    return each.second.base == s.base && each.second.messages > each.second.freed_messages;
+  });
+  const auto claims =
+      std::count_if(claimed_.begin(), claimed_.end(), [&](const claimed& c) { return subs_.at(c.sub).base == s.base; });
+  return static_cast<std::uint64_t>(holds + claims) >= s.share;
+}
+
+// Who settles a message of an ordered queue could always take the next one at once, and the consumers of other
+// processes none. So nobody takes from more than its share of them, unless a message still waits at the next tick:
+// those for whom it was left are busy or stopped.
+void writer::share_out() {
+  const auto ordered = [](const auto& each) { return each.second.active && !each.second.base.empty(); };
+  if (std::none_of(subs_.begin(), subs_.end(), ordered)) return;
+  const std::map<queue_key, std::uint64_t> consumers = store_.live_consumers(seat_);
+  for (auto& [id, s] : subs_) {
+    if (s.base.empty()) continue;
+    const auto found = consumers.find(s.key);
+    const std::uint64_t all = found == consumers.end() ? 1 : std::max<std::uint64_t>(found->second, 1);
+    s.share = (kShards + all - 1) / all;
+    s.overdue = true;
+  }
 }
 
 bool writer::needs_transaction() {
@@ -331,6 +357,7 @@ void writer::step_claims() {
     if (!more || leases.empty()) exhausted_.push_back(id);
     for (const lease& l : leases) claimed_.push_back({l, id, 0});
   }
+  for (auto& [id, s] : subs_) s.overdue = false;
 }
 
 void writer::committed() {
@@ -409,6 +436,7 @@ void writer::rolled_back(const database_error& e) {
   store_.rollback();
   seat_.end_turn();
   on_database_error(e);
+  claimed_.clear();
   for (auto& [id, s] : subs_) s.freed_messages = s.freed_bytes = 0;
   look_for_due_ = true;
   for (write_op& op : writes_) {

@@ -191,6 +191,7 @@ void writer::tick() {
   for (auto& [reply, w] : watchers_) w.maybe = true;
   maybe_cancelled_ = true;
   look_for_due_ = true;
+  share_out();
   if (active_subs_ > 0 || !held_.empty()) {
     if (owner_ != 0 && !store_.has_owner(owner_)) lose_everything();
     gone_ = observer_.look(store_, seat_, owner_, boot_time());

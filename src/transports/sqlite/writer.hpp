@@ -33,6 +33,7 @@
 #include <vector>
 
 #include "loop.hpp"
+#include "ordered.hpp"
 #include "transport.hpp"
 #include "transports/sqlite/bell.hpp"
 #include "transports/sqlite/location.hpp"
@@ -73,7 +74,12 @@ class writer {
     std::uint64_t freed_messages = 0;  // by the running transaction
     std::uint64_t freed_bytes = 0;
     bool maybe_ready = true;  // something may wait in its queue
-    bool active = true;       // false: unsubscribed, kept to tell it what it loses of what it still holds
+    // Of an ordered queue (else empty): the queue that it belongs to; of how many such queues this process holds a
+    // message before it leaves them to others; whether others have had their chance (`share_out`).
+    std::string base;
+    std::uint64_t share = kShards;
+    bool overdue = false;
+    bool active = true;  // false: unsubscribed, kept to tell it what it loses of what it still holds
   };
   struct held {
     lease l;
@@ -146,6 +152,8 @@ class writer {
   void forget(delivery_token token);
   void give_back_later(delivery_token token);
   [[nodiscard]] bool has_room(const subscription& s) const;
+  [[nodiscard]] bool has_its_share(const subscription& s) const;
+  void share_out();
 
   // reads.cpp: steps 4 to 7.
   void serve_others();

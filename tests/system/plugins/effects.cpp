@@ -67,6 +67,15 @@ std::int64_t spin(leveret::context& context, const std::string& path, std::int64
   return n;
 }
 
+/// Notes when it begins and ends, with its key.
+std::int64_t keyed(const std::string& path, std::int64_t key, std::int64_t n) {
+  const std::string rest = " " + std::to_string(key) + " " + std::to_string(n) + " " + std::to_string(getpid()) + "\n";
+  append(path, "begin" + rest);
+  std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  append(path, "end" + rest);
+  return n;
+}
+
 std::int64_t fail_until(leveret::context& context, const std::string& path, std::int64_t n, std::uint32_t attempts) {
   note(context, path, n);
   if (context.retry_count() < attempts) throw std::runtime_error("attempt " + std::to_string(context.retry_count()));
@@ -103,6 +112,7 @@ LEVERET_TASKS(tasks) {
   tasks.add("gated", gated, arg("path"), arg("n"), arg("gate"));
   tasks.add("polite", polite, arg("path"), arg("n"));
   tasks.add("patient", patient);
+  tasks.add("keyed", keyed, arg("path"), arg("key"), arg("number"));
   tasks.add("spin", spin, arg("path"), arg("n"), arg("microseconds"));
   tasks.add("fail_until", fail_until, arg("path"), arg("n"), arg("attempts"));
   tasks.add("reject", reject, arg("why"));
