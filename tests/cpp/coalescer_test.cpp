@@ -227,3 +227,35 @@ TEST(coalescer, closing_publishes_what_waits_and_takes_nothing_more) {
   f.answer(1);
   EXPECT_EQ(f.told, (lines{"a=m0/1", "b=m1/1"}));
 }
+
+TEST(coalescer, an_ordered_queue_has_one_message_on_its_way_whatever_waits) {
+  fixture f(6);  // two lines fill a message
+  const envelope ordered{"q.ordered.3"};
+  envelope silent{"q.ordered.3"};
+  silent.want_results = false;
+  for (const char* line : {"a", "b", "c", "d", "e"}) f.send(line, "one", ordered);
+  f.send("f", "two", ordered);
+  f.send("g", "two", silent);
+  f.send("h", "one", ordered);
+  std::vector<std::string> sent;
+  for (std::size_t i = 0; i < f.messages.size(); ++i) {
+    ASSERT_EQ(f.messages.size(), i + 1) << "one at a time";
+    sent.push_back(f.messages[i].lines);
+    f.answer(i);
+    f.loop.advance(milliseconds(5));
+  }
+  // Different senders' jobs share no message, and none overtakes another.
+  EXPECT_EQ(sent, (lines{"a\n", "b\nc\nd\n", "e\n", "f\n", "g\n", "h\n"}));
+}
+
+TEST(coalescer, a_refusal_does_not_change_the_order_of_an_ordered_queue) {
+  fixture f;
+  const envelope ordered{"q.ordered.3"};
+  f.send("a", "", ordered);
+  f.send("b", "", ordered);
+  f.answer(0, milliseconds(1), {publish_status::refused, {errc::refused, "full"}});
+  f.send("c", "", ordered);
+  f.loop.advance(milliseconds(5));
+  ASSERT_EQ(f.messages.size(), 2u);
+  EXPECT_EQ(f.messages[1].lines, "b\nc\n");
+}

@@ -27,13 +27,13 @@ MUTANTS = (
     Mutant(
         "settled before its jobs ran",
         "src/tracker.cpp",
-        "  const delivery_token token = d.token;\n  auto w = pool_.run(",
+        "  const delivery_token token = d.token;\n  const auto then =",
         "  const delivery_token token = d.token;\n"
         "  pending early;\n"
         "  early.queue = &queue;\n"
         "  early.plan.what.token = token;\n"
         "  settle(std::move(early));\n"
-        "  auto w = pool_.run(",
+        "  const auto then =",
         "simulation_test",
     ),
     Mutant(
@@ -207,5 +207,50 @@ MUTANTS = (
         "  append_field(head, base_queue(m.queue));\n",
         "",
         "signing_test",
+    ),
+    Mutant(
+        "two messages of an ordered queue out at once",
+        "src/transports/memory/broker.cpp",
+        "(!ordered || q.running == 0)",
+        "(!ordered || q.running < 2)",
+        "simulation_test",
+    ),
+    Mutant(
+        "the rest of an ordered message put behind others",
+        "src/tracker.cpp",
+        " || (a.queue->ordered && !w->unstarted().empty())",
+        "",
+        "simulation_test",
+    ),
+    Mutant(
+        "two messages of an ordered queue unanswered at once",
+        "src/coalescer.cpp",
+        "if (l.ordered && l.on_their_way > 0) return;",
+        "if (l.ordered && l.on_their_way > 1) return;",
+        "coalescer_test",
+    ),
+    Mutant(
+        "SQLite: an ordered queue claimed while a message of it is out",
+        "src/transports/sqlite/store.cpp",
+        "  if (ordered_.count(queue) == 0) return false;\n",
+        "  if (ordered_.count(queue) < 2) return false;\n",
+        "conformance_test",
+        "*ordered*/sqlite",
+    ),
+    Mutant(
+        "RabbitMQ: who leaves an ordered queue acknowledges before the cancel",
+        "src/transports/rabbitmq/consumer.cpp",
+        "  remove(found);\n  if (st->leaving) {\n",
+        "  remove(found);\n  if (st->leaving) flush(st);\n  if (st->leaving) {\n",
+        "conformance_test",
+        "*ordered*/rabbitmq",
+    ),
+    Mutant(
+        "RabbitMQ: a consumer of ordered queues closes its connection",
+        "src/transports/rabbitmq/transport.cpp",
+        "cut ? consuming_.cut() : consuming_.close();",
+        "consuming_.close();\n      (void)cut;",
+        "conformance_test",
+        "*ordered*/rabbitmq",
     ),
 )

@@ -27,6 +27,7 @@ namespace leveret::core::simulation {
 using std::chrono::milliseconds;
 
 inline constexpr const char* kQueue = "work";
+inline constexpr const char* kOrderedQueue = "work.ordered.7";
 
 class dice {
  public:
@@ -43,6 +44,8 @@ class dice {
 
 struct plan {
   bool faults = true;
+  bool ordered = false;
+  [[nodiscard]] const char* queue() const { return ordered ? kOrderedQueue : kQueue; }
   milliseconds time{0};  // of every attempt; 0: as the dice say
   std::uint32_t threads = 1;
   window held;
@@ -57,6 +60,7 @@ struct plan {
 struct journal {
   std::set<std::string> accepted;                             // job ids
   std::map<std::pair<std::string, std::uint32_t>, int> runs;  // by job id and retry count
+  std::vector<std::string> first_runs;                        // job ids, in the order in which they first ran
   std::set<std::string> succeeded;                            // a handler said so
   std::map<std::string, int> results;                         // success results that reached the sender
   std::map<std::string, int> dead_results;
@@ -224,7 +228,8 @@ struct worker_process {
     threads =
         std::make_unique<timed_pool>(p.threads, l, running, d, p, [this] { j.kill_current = [this] { kill(); }; });
     tracker_settings settings;
-    settings.queues = {kQueue};
+    ordered = p.ordered;
+    settings.queues = {p.queue()};
     settings.most = p.held;
     decisions =
         std::make_unique<tracker>(broker, l, *threads, settings, seeded_random(d.bits()), log, running.stopping);
@@ -251,7 +256,12 @@ struct worker_process {
       decisions->stop([this] { drained = true; });
       l.after(grace, [this] {
         if (drained) return;
-        j.may_repeat += threads->running();  // their outcomes are dropped, their effects are not
+        // Their outcomes are dropped, their effects are not; an ordered message goes back as a whole.
+        if (ordered) {
+          for (const auto& [token, lines] : threads->started) j.may_repeat += lines;
+        } else {
+          j.may_repeat += threads->running();
+        }
         decisions->abandon();
       });
     });
@@ -266,6 +276,7 @@ struct worker_process {
   std::unique_ptr<timed_pool> threads;
   std::unique_ptr<tracker> decisions;
   std::uint64_t settle_percent = 0;
+  bool ordered = false;
   bool gone = false;  // killed or closed: its loop is not run any more
   bool leaving = false;
   bool drained = false;
