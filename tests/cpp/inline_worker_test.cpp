@@ -63,7 +63,7 @@ struct inline_worker_on_memory : testing::Test {
           [pending] { (*pending)->finish(LEVERET_SUCCEEDED, "7", {}, 0); });
       return LEVERET_SUCCEEDED;
     });
-    worker = std::make_unique<inline_worker>(inline_worker_options{"memory://inline", {}, {}, 1}, tasks, log);
+    worker = std::make_unique<inline_worker>(inline_worker_options{"memory://inline", {}, {}, {}, 1}, tasks, log);
   }
 
   std::string send(const std::string& task, const std::string& args, std::chrono::milliseconds delay = 0ms,
@@ -129,7 +129,7 @@ TEST_F(inline_worker_on_memory, attempts_that_go_on_elsewhere_are_waited_for) {
 }
 
 TEST_F(inline_worker_on_memory, there_is_one_at_a_time_and_the_clock_runs_on_after_it) {
-  EXPECT_THROW(inline_worker({"memory://inline", {}, {}, 1}, tasks, log), std::invalid_argument);
+  EXPECT_THROW(inline_worker({"memory://inline", {}, {}, {}, 1}, tasks, log), std::invalid_argument);
   worker->advance(24h);
   EXPECT_GT(wall_clock_now(), worker->wall() - 1);
   EXPECT_EQ(stopped_wall_clock().load(), worker->wall());
