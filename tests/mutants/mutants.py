@@ -245,12 +245,4 @@ MUTANTS = (
         "conformance_test",
         "*ordered*/rabbitmq",
     ),
-    Mutant(
-        "RabbitMQ: a consumer of ordered queues closes its connection",
-        "src/transports/rabbitmq/transport.cpp",
-        "cut ? consuming_.cut() : consuming_.close();",
-        "consuming_.close();\n      (void)cut;",
-        "conformance_test",
-        "*ordered*/rabbitmq",
-    ),
 )

@@ -66,8 +66,6 @@ class consumers {
   void drain();
   /// Nothing waits to be acknowledged or returned.
   [[nodiscard]] bool idle() const noexcept;
-  /// Whether the connection must be cut at the end, for ordered queues.
-  [[nodiscard]] bool cuts_order() const;
   void close();
 
  private:

@@ -437,14 +437,13 @@ class rabbitmq_transport final : public transport {
     publisher_->close();
     replies_.close();
     control_.close();
-    const bool cut = consumers_.cuts_order();
     consumers_.close();
     phase_ = phase::goodbye;
     reactor_.after(kGoodbye, [this] { finish_close(); });
     // At the round's end those answers have led to their callbacks.
-    reactor_.at_round_end([this, cut] {
+    reactor_.at_round_end([this] {
       publishing_.close();
-      cut ? consuming_.cut() : consuming_.close();
+      consuming_.close();
     });
   }
 
