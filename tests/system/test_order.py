@@ -12,6 +12,7 @@ import pytest
 from faults.checker import check
 from faults.history import NUMBERS, Effects, Event
 from support.processes import Broker, Worker, until
+from support.processes import leveret as run_cli
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -177,3 +178,31 @@ def test_workers_share_the_keys(broker: Broker, start: Callable[[], Worker]) -> 
         if mark.begins:
             order[mark.key].append(mark.number)
     assert all(numbers == sorted(set(numbers)) for numbers in order.values())
+
+
+def test_dead_jobs_of_an_ordered_task_are_listed_with_its_queue_and_replayed(
+    broker: Broker,
+) -> None:
+    ran: list[str] = []
+    good = threading.Event()
+    with leveret.App(broker.url) as app:
+
+        @app.task(queue=broker.queue, ordered=True, key="key")
+        def step(key: str) -> None:
+            ran.append(key)
+            if not good.is_set():
+                raise leveret.Reject("not yet")
+
+        with app.worker(threads=2):
+            for key in ("a", "b", "c"):
+                with pytest.raises(leveret.JobDead):
+                    step.send(key).result(timeout=120)
+            dead = broker.dead()
+            assert [job["task"] for job in dead] == ["step"] * 3
+            queues = {job["queue"] for job in dead}
+            assert all(queue.startswith(f"{broker.queue}.ordered.") for queue in queues)
+            good.set()
+            for job in dead:
+                run_cli("dead", "replay", job["id"], "--queue", job["queue"], "--yes", "--url", broker.url)
+            until(lambda: sorted(ran) == ["a", "a", "b", "b", "c", "c"], "they ran again")
+            assert broker.dead() == []

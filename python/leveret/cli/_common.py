@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -137,7 +138,7 @@ def client(url: str | None, *, must_exist: bool = False) -> Client:
 
 
 def known_queues(broker: Client, named: Sequence[str], also: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the statistics of the named queues, or of all.
+    """Return the statistics of the named queues and of their ordered queues, or of all.
 
     Args:
         broker: The connection.
@@ -151,7 +152,7 @@ def known_queues(broker: Client, named: Sequence[str], also: Sequence[str]) -> l
 
     names = list(dict.fromkeys([*named, *also]))
     if names:
-        return [stats for name in names for stats in broker.stats(name)]
+        return [stats for name in names for stats in (*broker.stats(name), *_ordered_of(broker, name))]
     if broker.capabilities()["list_queues"]:
         return broker.stats("")
     # A broker that can't list them: those that tasks have unless said otherwise.
@@ -161,6 +162,19 @@ def known_queues(broker: Client, named: Sequence[str], also: Sequence[str]) -> l
             found += broker.stats(name)
         except NotFound:
             continue
+        found += _ordered_of(broker, name)
+    return found
+
+
+def _ordered_of(broker: Client, name: str) -> list[dict[str, Any]]:
+    """Return the statistics of a queue's ordered queues: a worker has made all of them, or there are none."""
+    from leveret import _core
+    from leveret.errors import NotFound
+
+    found: list[dict[str, Any]] = []
+    with contextlib.suppress(NotFound):
+        for shard in range(_core.shards):
+            found += broker.stats(f"{name}.ordered.{shard}")
     return found
 
 
