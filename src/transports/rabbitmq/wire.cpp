@@ -203,7 +203,7 @@ bool nests_too_deep(std::string_view text, std::size_t& size) {
 /// nobody's that Leveret knows, and the message is as good without them.
 bool without_deep_headers(std::string_view payload, std::string& without) {
   if (payload.size() < 2) return false;
-  const std::uint16_t flags = read_u16(payload.data());
+  const std::uint16_t flags = read_u16(payload.data());  // NOLINT(bugprone-suspicious-stringview-data-usage): two bytes
   if ((flags & AMQP_BASIC_HEADERS_FLAG) == 0 || (flags & 1u) != 0) return false;
   std::size_t at = 2;
   for (const int flag : {AMQP_BASIC_CONTENT_TYPE_FLAG, AMQP_BASIC_CONTENT_ENCODING_FLAG}) {
