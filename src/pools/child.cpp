@@ -290,33 +290,45 @@ void pool_child::serve(std::uint32_t thread) {
   this_writer = &w;
   {
     attempt_runner runner(settings_, *clock_);
-    std::uint64_t next = 0;
+    std::uint64_t next[kLanes] = {};
     while (!retired()) {
       const std::uint32_t rung = lane.bell.load(std::memory_order_acquire);
-      next = std::max(next, lane.head.load(std::memory_order_acquire));
-      if (next >= lane.tail.load(std::memory_order_acquire)) {
-        if (state_.header().closed.load(std::memory_order_acquire) != 0 || retired()) break;
-        runner.rest();
-        futex_wait(lane.bell, rung);
-        continue;
-      }
-      const block_key key = make_key(lane_, next);
-      const shared_lane::entry& entry = lane.entries[next % kLaneEntries];
-      w.at.store(key, std::memory_order_seq_cst);
-      bool done = true;
-      if (entry.key.load(std::memory_order_seq_cst) == key) {
-        done = run_block(number, runner, state_.block(entry.block.load(std::memory_order_relaxed)), key);
-      }
-      w.at.store(0, std::memory_order_release);
-      if (!done) break;
-      std::uint64_t expected = next++;
-      lane.head.compare_exchange_strong(expected, expected + 1, std::memory_order_acq_rel);
+      if (lane_ == kAllLane && run_lane(kFirstLane, next[kFirstLane], number, runner)) continue;
+      if (run_lane(lane_, next[lane_], number, runner)) continue;
+      if (state_.header().closed.load(std::memory_order_acquire) != 0 || retired()) break;
+      runner.rest();
+      futex_wait(lane.bell, rung);
     }
   }
   this_writer = nullptr;
   const std::lock_guard<std::mutex> lock(ended_mutex_);
   --running_threads_;
   ended_.notify_all();
+}
+
+bool pool_child::run_lane(std::uint32_t number, std::uint64_t& next, std::uint32_t writer, attempt_runner& runner) {
+  shared_lane& lane = state_.header().lanes[number];
+  next = std::max(next, lane.head.load(std::memory_order_acquire));
+  if (next >= lane.tail.load(std::memory_order_acquire)) return false;
+  shared_writer& w = state_.writer(writer);
+  const block_key key = make_key(number, next);
+  const shared_lane::entry& entry = lane.entries[next % kLaneEntries];
+  w.at.store(key, std::memory_order_seq_cst);
+  bool all = true;
+  if (entry.key.load(std::memory_order_seq_cst) == key) {
+    all = run_block(writer, runner, state_.block(entry.block.load(std::memory_order_relaxed)), key);
+  }
+  w.at.store(0, std::memory_order_release);
+  if (!all) return true;  // retired, or something else goes first
+  std::uint64_t expected = next++;
+  lane.head.compare_exchange_strong(expected, expected + 1, std::memory_order_acq_rel);
+  return true;
+}
+
+bool pool_child::something_goes_first(std::uint32_t lane) const noexcept {
+  if (lane != kAllLane) return false;
+  const shared_lane& first = state_.header().lanes[kFirstLane];
+  return first.head.load(std::memory_order_acquire) < first.tail.load(std::memory_order_acquire);
 }
 
 bool pool_child::run_block(std::uint32_t writer, attempt_runner& runner, block_view block, block_key key) {
@@ -330,8 +342,13 @@ bool pool_child::run_block(std::uint32_t writer, attempt_runner& runner, block_v
   line_sink sink(*this, writer);
   sink.begin(block, key);
   std::uint64_t started = w.started.load(std::memory_order_relaxed);
+  bool all = true;
   for (;;) {
     if (retired()) return false;
+    if (something_goes_first(lane_of(key))) {
+      all = false;
+      break;
+    }
     // Said before the claim: who looks at a dead writer, or waits for a live one, knows that a line may be in between.
     w.running.store(pack(key, kClaiming), std::memory_order_release);
     const std::uint32_t line = head.cursor.fetch_add(1, std::memory_order_acq_rel);
@@ -343,7 +360,7 @@ bool pool_child::run_block(std::uint32_t writer, attempt_runner& runner, block_v
   }
   w.running.store(0, std::memory_order_release);
   check_complete(block);
-  return true;
+  return all;
 }
 
 void pool_child::check_copy() const {

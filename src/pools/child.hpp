@@ -46,6 +46,10 @@ class pool_child {
   class parked_sink;
 
   void serve(std::uint32_t thread);
+  /// Runs lines of the lane's next block, which is behind `next`. False: there is none.
+  bool run_lane(std::uint32_t number, std::uint64_t& next, std::uint32_t writer, attempt_runner& runner);
+  [[nodiscard]] bool something_goes_first(std::uint32_t lane) const noexcept;
+  /// False: some of its lines may not have been started.
   bool run_block(std::uint32_t writer, attempt_runner& runner, block_view block, block_key key);
   [[nodiscard]] bool retired() const noexcept;
   void check_complete(block_view block) const noexcept;

@@ -207,7 +207,7 @@ void process_pool::respawn(std::uint32_t child) {
   if (child == quarantine()) {
     const bool wanted = !waiting_[kQuarantineLane].empty() ||
                         std::any_of(placed_.begin(), placed_.end(),
-                                    [](const auto& placed) { return placed.first % kLanes == kQuarantineLane; });
+                                    [](const auto& placed) { return lane_of(placed.first) == kQuarantineLane; });
     if (!wanted) return;  // started when it is needed
   }
   if (failures == 0) {

@@ -162,10 +162,18 @@ std::vector<pid_t> process_pool::pids() const {
 // ---- giving work ----
 
 std::shared_ptr<work> process_pool::run(delivery d, work::ended on_ended) {
+  return run_in(kAllLane, std::move(d), std::move(on_ended));
+}
+
+std::shared_ptr<work> process_pool::run_next(delivery d, work::ended on_ended) {
+  return run_in(kFirstLane, std::move(d), std::move(on_ended));
+}
+
+std::shared_ptr<work> process_pool::run_in(std::uint32_t lane, delivery d, work::ended on_ended) {
   auto w = std::make_shared<process_work>(std::move(d), *this, std::move(on_ended));
   ++w->open_;
-  waiting_[kAllLane].push_back({w, {}});
-  place(kAllLane);
+  waiting_[lane].push_back({w, {}});
+  place(lane);
   return w;
 }
 
@@ -215,7 +223,7 @@ void process_pool::place(std::uint32_t lane) {
   while (!waiting.empty()) {
     if (lane == kQuarantineLane) {
       // One suspect at a time, also where attempts go on without a thread.
-      const auto in_lane = [](const auto& placed) { return placed.first % kLanes == kQuarantineLane; };
+      const auto in_lane = [](const auto& placed) { return lane_of(placed.first) == kQuarantineLane; };
       if (std::any_of(placed_.begin(), placed_.end(), in_lane)) return;
       quarantine_used_ = loop_->now();
       start_child(quarantine());
@@ -297,7 +305,7 @@ bool process_pool::place_one(std::uint32_t lane_number, const waiting_lines& wha
 }
 
 void process_pool::ring(std::uint32_t lane, int sleepers) noexcept {
-  std::atomic<std::uint32_t>& bell = state_.header().lanes[lane].bell;
+  std::atomic<std::uint32_t>& bell = state_.header().lanes[lane == kFirstLane ? kAllLane : lane].bell;
   bell.fetch_add(1, std::memory_order_seq_cst);
   futex_wake(bell, sleepers);
 }
@@ -355,7 +363,7 @@ void process_pool::end_block(block_key key) {
   if (found == placed_.end()) return;
   const placed_block block = std::move(found->second);
   placed_.erase(found);
-  const std::uint32_t lane = key % kLanes;
+  const std::uint32_t lane = lane_of(key);
   state_.header().lanes[lane].entries[key / kLanes % kLaneEntries].key.store(0, std::memory_order_seq_cst);
   const leaving_block leaving{key, block.offset, block.bytes};
   if (looked_at(key)) {
@@ -390,7 +398,7 @@ void process_pool::tick() {
   look();
   for (const auto& [key, block] : placed_) {
     if (block.view.head().cursor.load(std::memory_order_relaxed) < block.view.head().lines) {
-      ring(key % kLanes, INT_MAX);
+      ring(lane_of(key), INT_MAX);
       break;
     }
   }
@@ -461,7 +469,7 @@ void process_pool::check_recycling() {
   }
   const bool idle = records_[quarantine()].running && waiting_[kQuarantineLane].empty() &&
                     std::none_of(placed_.begin(), placed_.end(),
-                                 [](const auto& placed) { return placed.first % kLanes == kQuarantineLane; });
+                                 [](const auto& placed) { return lane_of(placed.first) == kQuarantineLane; });
   if (idle && loop_->now() - quarantine_used_ > std::chrono::seconds(30)) {
     state_.child(quarantine()).retired.store(1, std::memory_order_seq_cst);
     ring(kQuarantineLane, INT_MAX);

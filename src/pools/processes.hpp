@@ -85,6 +85,7 @@ class process_pool final : public pool {
     return settings_.processes * (settings_.threads + (defers_ ? settings_.parked : 0));
   }
   std::shared_ptr<work> run(delivery d, work::ended on_ended) override;
+  std::shared_ptr<work> run_next(delivery d, work::ended on_ended) override;
   [[nodiscard]] std::atomic<bool>& stopping() override { return state_.header().stopping; }
   void cancel(std::string_view job_id) override;
   [[nodiscard]] bool kill_job(std::string_view job_id) override;
@@ -136,6 +137,7 @@ class process_pool final : public pool {
   void look();
   void drain();
   void tick();
+  std::shared_ptr<work> run_in(std::uint32_t lane, delivery d, work::ended on_ended);
   void place(std::uint32_t lane);
   bool place_one(std::uint32_t lane, const waiting_lines& lines);
   void end_block(block_key key);

@@ -9,8 +9,9 @@
 ///   rings      one a writer: a stream of outcomes, child to I/O process
 ///   arena      blocks: one for each message in work, allocated and freed by the I/O process alone
 ///
-/// A *lane* is a queue of blocks in the order given. Lane 0 is everybody's; lane 1 is the quarantine child's. Threads
-/// look at blocks from the lane's `head` on, and take lines one by one from a block's cursor.
+/// A *lane* is a queue of blocks in the order given. Lane 0 is everybody's; lane 1 is the quarantine child's; lane 2 is
+/// everybody's too, and looked at first, after every line. Threads look at blocks from the lane's `head` on, and take
+/// lines one by one from a block's cursor.
 ///
 /// What must hold at any instant, since a child may be killed at any instruction:
 /// - A line that was taken is in exactly one of these states: noted as running in its writer (or parked slot), ended
@@ -35,7 +36,8 @@ namespace leveret::core {
 
 inline constexpr std::uint32_t kAllLane = 0;
 inline constexpr std::uint32_t kQuarantineLane = 1;
-inline constexpr std::uint32_t kLanes = 2;
+inline constexpr std::uint32_t kFirstLane = 2;  // its bell is lane 0's
+inline constexpr std::uint32_t kLanes = 3;
 inline constexpr std::uint64_t kLaneEntries = 1024;
 inline constexpr std::size_t kRingBytes = 256u << 10;
 inline constexpr std::uint64_t kCancelledIds = 16'384;
@@ -46,6 +48,9 @@ inline constexpr std::size_t kArenaBytes = 512u << 20;
 using block_key = std::uint64_t;
 [[nodiscard]] constexpr block_key make_key(std::uint32_t lane, std::uint64_t number) noexcept {
   return number * kLanes + lane;
+}
+[[nodiscard]] constexpr std::uint32_t lane_of(block_key key) noexcept {
+  return static_cast<std::uint32_t>(key % kLanes);
 }
 
 /// A line of a block, in one word: what a writer runs. 0: nothing.

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "ordered_work.hpp"
 #include "thread_loop.hpp"
 
 using namespace leveret::core;
@@ -93,7 +94,7 @@ class session {
     std::vector<std::uint32_t> unstarted;
   };
 
-  std::shared_ptr<work> run(const std::string& lines, const std::string& reply = "r") {
+  std::shared_ptr<work> run(const std::string& lines, const std::string& reply = "r", bool ordered = false) {
     std::shared_ptr<work> made;
     on_loop([&] {
       delivery d;
@@ -102,7 +103,7 @@ class session {
       d.msg.queue = "q";
       d.msg.reply = reply;
       d.msg.data = body(lines);
-      made = pool.run(std::move(d), [this](const std::shared_ptr<work>& w) {
+      const auto then = [this](const std::shared_ptr<work>& w) {
         outcome o;
         o.failures = w->take_failures();
         for (const result_chunk& c : w->take_results()) o.results += c.data;
@@ -111,7 +112,12 @@ class session {
         const std::lock_guard<std::mutex> lock(mutex_);
         ended_[w.get()] = std::move(o);
         changed_.notify_all();
-      });
+      };
+      if (ordered) {
+        made = ordered_work::run(std::move(d), pool, events, returner, then);
+      } else {
+        made = pool.run(std::move(d), then);
+      }
       made_.push_back(made);  // so that no address comes twice
     });
     return made;
@@ -147,6 +153,7 @@ class session {
   kept_progress control;
   registry tasks;
   thread_loop events;
+  line_returner returner;
   process_pool pool;
 
  private:
@@ -226,6 +233,36 @@ TEST(processes, a_crash_charges_the_job_of_its_thread_alone) {
   // The child is back.
   EXPECT_EQ(s.wait(s.run(job("noop"))).succeeded, 1U);
   EXPECT_NE(s.pool.pids()[0], before[0]);
+}
+
+TEST(processes, a_crash_amid_an_ordered_message_charges_its_job_alone_and_the_others_follow) {
+  session s(settings_for(2, 2));
+  std::string lines;
+  for (int i = 1; i <= 30; ++i) lines += i % 10 == 0 ? job("segv") : job("echo", std::to_string(i));
+  const session::outcome o = s.wait(s.run(lines, "r", true));
+  EXPECT_EQ(o.succeeded, 27U);
+  ASSERT_EQ(o.failures.size(), 3U);
+  for (std::size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(o.failures[i].id, "m1/" + std::to_string(10 * (i + 1)));
+    EXPECT_EQ(o.failures[i].next_retry_count, 1U);
+    EXPECT_NE(o.failures[i].error.find("SIGSEGV"), std::string::npos) << o.failures[i].error;
+  }
+  std::size_t at = 0;
+  for (int i = 1; i <= 30; ++i) {
+    if (i % 10 == 0) continue;
+    const std::string one = "{\"line\":" + std::to_string(i) + ",\"result\":[" + std::to_string(i) + "]}\n";
+    at = o.results.find(one, at);
+    ASSERT_NE(at, std::string::npos) << i << " is not behind the one before it";
+  }
+}
+
+TEST(processes, what_continues_an_ordered_message_does_not_wait_for_a_batch_that_came_later) {
+  session s(settings_for(1, 1));
+  const auto ordered = s.run(job("sleep", "50") + repeated(job("noop"), 20), "r", true);
+  const auto batch = s.run(repeated(job("sleep", "20"), 200));
+  EXPECT_EQ(s.wait(ordered).succeeded, 21U);
+  EXPECT_FALSE(s.has_ended(batch));
+  EXPECT_EQ(s.wait(batch).succeeded, 200U);
 }
 
 TEST(processes, a_stack_overflow_is_a_crash_like_others) {
