@@ -89,8 +89,14 @@ void outcome_writer::send() {
     const std::uint32_t space = w.space.load(std::memory_order_acquire);
     const std::size_t room = kRingBytes - static_cast<std::size_t>(written - w.read.load(std::memory_order_acquire));
     if (room == 0) {
-      notify();
-      futex_wait(w.space, space);
+      // Said before it looks again: the reader moves `read` first and looks at this afterwards, so one of the two sees
+      // the other. Whether the ring is full when the reader begins to read proves nothing: it may fill meanwhile.
+      w.blocked.store(1, std::memory_order_seq_cst);
+      if (written - w.read.load(std::memory_order_seq_cst) == kRingBytes) {
+        notify();
+        futex_wait(w.space, space);
+      }
+      w.blocked.store(0, std::memory_order_relaxed);
       continue;
     }
     const std::size_t begin = written % kRingBytes;
@@ -113,11 +119,9 @@ void outcome_reader::take(const shared_state& state, std::uint32_t writer) {
     kept_.append(ring + begin, n);
     read += n;
   }
-  const bool was_full = written - w.read.load(std::memory_order_relaxed) == kRingBytes;
-  w.read.store(read, std::memory_order_release);
-  w.space.fetch_add(1, std::memory_order_release);
-  // Only a full ring has somebody waiting; one that filled meanwhile tells us so by its own notice.
-  if (was_full) futex_wake(w.space, INT_MAX);
+  w.read.store(read, std::memory_order_seq_cst);
+  w.space.fetch_add(1, std::memory_order_seq_cst);
+  if (w.blocked.load(std::memory_order_seq_cst) != 0) futex_wake(w.space, INT_MAX);
 }
 
 bool outcome_reader::next(std::size_t& at, std::string_view& record) const noexcept {

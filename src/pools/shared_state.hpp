@@ -120,6 +120,7 @@ struct alignas(64) shared_writer {
   alignas(64) std::atomic<std::uint64_t> written;  ///< bytes put into the ring, ever
   alignas(64) std::atomic<std::uint64_t> read;     ///< bytes taken out, ever; the I/O process's
   std::atomic<std::uint32_t> space;                ///< a futex: changes when bytes were taken out
+  std::atomic<std::uint32_t> blocked;              ///< the writer waits for that, or is about to
 };
 
 struct alignas(16) shared_parked {
