@@ -25,7 +25,10 @@ void ordered_work::start_next() {
       one.msg.data = body(line.text + "\n");
       one.msg.jobs = 1;
     }
-    const auto on_line = [self = shared_from_this()](const std::shared_ptr<work>& ended) { self->line_ended(ended); };
+    // Weakly: this holds the line, and whoever waits for this holds it until it has ended.
+    const auto on_line = [at = weak_from_this()](const std::shared_ptr<work>& ended) {
+      if (const auto self = at.lock()) self->line_ended(ended);
+    };
     current_ = next_ == 0 ? pool_.run(std::move(one), on_line) : pool_.run_next(std::move(one), on_line);
     return;
   }

@@ -46,6 +46,7 @@ class answer {
     }
     return future_.get();
   }
+  [[nodiscard]] bool called() const { return future_.wait_for(std::chrono::seconds(0)) == std::future_status::ready; }
 
  private:
   friend class side;
