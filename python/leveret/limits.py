@@ -77,8 +77,8 @@ class _Watch:
             self._bell = threading.Lock()
             self._bell.acquire()
             self._wakes_at = math.inf
-            self._process = os.getpid()
             threading.Thread(target=self._run, name="leveret-limits", daemon=True).start()
+            self._process = os.getpid()  # last: where no thread could be started, the next handler tries again
 
     def _ring(self) -> None:
         with contextlib.suppress(RuntimeError):  # it rings already

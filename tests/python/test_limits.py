@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import leveret
 import pytest
+from leveret import limits
 from leveret.limits import limited
 
 if TYPE_CHECKING:
@@ -111,6 +112,20 @@ def test_an_interrupt_at_any_step_leaves_the_limits_of_others_in_order() -> None
         assert not any(thread.is_alive() for thread in threads)
     finally:
         sys.setswitchinterval(usual)
+    with pytest.raises(leveret.SoftTimeLimit):
+        limited(spin, 0.05)()
+
+
+def test_a_watch_whose_thread_could_not_be_started_is_started_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "_watch", limits._Watch())  # noqa: SLF001 - one whose thread has not been started
+    with monkeypatch.context() as failing:
+
+        def start(_thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        failing.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError, match="new thread"):
+            limited(spin, 0.05)()
     with pytest.raises(leveret.SoftTimeLimit):
         limited(spin, 0.05)()
 
