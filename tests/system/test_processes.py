@@ -87,10 +87,11 @@ def test_jobs_that_take_their_process_down_cost_themselves_alone(broker: Broker,
     assert counts["succeeded"] == 995
     times = broker.times_run()
     assert set(times) == set(range(1_000)) - (culprits.keys() - {750})
-    # Beside another job in its process nobody knows which it was: both run alone then, uncharged so far.
-    assert times.pop(750) in {2, 3}
+    # Beside another job in its process nobody knows which it was: both run alone then, uncharged so far. So each of its
+    # two charges takes one run or two.
+    assert times.pop(750) in {2, 3, 4}
     # Those that ran beside a culprit in its process may have run again; none was charged.
-    assert sum(times.values()) <= 995 + len(culprits) * 3
+    assert sum(times.values()) <= 995 + len(culprits) * 4 * 3
     assert all(effect.retry_count == 0 for effect in broker.effects() if effect.n != 750)
     dead = {job["task"]: job for job in broker.dead()}
     assert {task: job["reason"] for task, job in dead.items()} == {
