@@ -19,8 +19,7 @@ target_link_libraries(leveret_test_base INTERFACE leveret_core leveret_warnings 
 target_include_directories(leveret_test_base INTERFACE "${PROJECT_SOURCE_DIR}/tests")
 target_compile_definitions(leveret_test_base INTERFACE
   LEVERET_SOURCE_DIR="${PROJECT_SOURCE_DIR}" LEVERET_BINARY_DIR="${PROJECT_BINARY_DIR}")
-# Compiling is what tests cost. Their own code is not what is to be fast, and the two checks that make up most of
-# UndefinedBehaviorSanitizer's code stay for the core and the plugins.
+# Compiling is what tests cost, and their own code is not what is to be fast.
 target_compile_options(leveret_test_base INTERFACE -O0)
 if("undefined" IN_LIST LEVERET_SANITIZERS)
   target_compile_options(leveret_test_base INTERFACE -fno-sanitize=null,alignment)
@@ -28,6 +27,15 @@ endif()
 if(LEVERET_TEST_HELPERS)
   add_library(leveret_test_helpers STATIC ${LEVERET_TEST_HELPERS})
   target_link_libraries(leveret_test_helpers PUBLIC leveret_test_base)
+  if(LEVERET_SANITIZE)
+    # As for the core: no cache helps there, so GoogleTest's headers are read once. Position-independent as programs are,
+    # not as libraries are, because these share them.
+    set_target_properties(leveret_test_helpers PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+    target_compile_options(leveret_test_helpers PRIVATE -fPIE)
+    target_precompile_headers(leveret_test_helpers PRIVATE
+      <gtest/gtest.h> <algorithm> <atomic> <chrono> <condition_variable> <deque> <functional> <map> <memory> <mutex>
+      <optional> <string> <string_view> <thread> <unordered_map> <vector>)
+  endif()
 endif()
 
 # What a stage of `make test` builds: no library that no test needs.
@@ -39,6 +47,9 @@ function(leveret_test name)
   target_link_libraries(${name} PRIVATE leveret_test_base)
   if(TARGET leveret_test_helpers)
     target_link_libraries(${name} PRIVATE leveret_test_helpers)
+    if(LEVERET_SANITIZE)
+      target_precompile_headers(${name} REUSE_FROM leveret_test_helpers)
+    endif()
   endif()
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES TIMEOUT 600)

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "abi_text.hpp"
 #include "call_frame.hpp"
 #include "codec.hpp"
 #include "plugin.hpp"
@@ -16,9 +17,6 @@ namespace {
 /// A handler's text travels in every retry and stands in the dead record; no exception's text needs more.
 constexpr std::size_t kMaxFailureBytes = 4096;
 constexpr std::size_t kMaxProgressBytes = 1000;
-
-leveret_string string_of(std::string_view text) noexcept { return {text.data(), text.size()}; }
-std::string_view view(const char* data, std::size_t size) noexcept { return {data, size}; }
 
 const char* add_task(leveret_registry* registry, const leveret_task* task) {
   static thread_local std::string why;
@@ -47,7 +45,7 @@ void fail(leveret_call* call, const char* text, std::size_t size, std::int64_t d
 }
 
 void log(leveret_call* call, leveret_log_level level, const char* text, std::size_t size) {
-  if (call->log != nullptr) call->log->log(level, "task_log", call->job_id, view(text, size));
+  if (call->log != nullptr) call->log->log(level, "task_log", call->job_id, std::string_view(text, size));
 }
 
 int set_progress(leveret_call* call, double fraction, const char* text, std::size_t size) {
@@ -60,7 +58,7 @@ int set_progress(leveret_call* call, double fraction, const char* text, std::siz
     return 0;
   }
   (void)told.key("text");
-  if (size > kMaxProgressBytes || !told.string(view(text, size))) return 0;
+  if (size > kMaxProgressBytes || !told.string(std::string_view(text, size))) return 0;
   told.end_object();
   if (call->control != nullptr) call->control->progress(call->job_id, call->reply, told.text());
   return 1;
@@ -89,16 +87,16 @@ leveret_host make_host_functions() noexcept {
   host.write_unsigned = [](leveret_call* call, std::uint64_t value) { call->result.uinteger(value); };
   host.write_double = [](leveret_call* call, double value) { return call->result.real(value) ? 1 : 0; };
   host.write_string = [](leveret_call* call, const char* data, std::size_t n) {
-    return call->result.string(view(data, n)) ? 1 : 0;
+    return call->result.string(std::string_view(data, n)) ? 1 : 0;
   };
   host.write_raw = [](leveret_call* call, const char* data, std::size_t n) {
-    return call->result.raw(view(data, n)) ? 1 : 0;
+    return call->result.raw(std::string_view(data, n)) ? 1 : 0;
   };
   host.begin_array = [](leveret_call* call) { call->result.begin_array(); };
   host.end_array = [](leveret_call* call) { call->result.end_array(); };
   host.begin_object = [](leveret_call* call) { call->result.begin_object(); };
   host.write_key = [](leveret_call* call, const char* data, std::size_t n) {
-    return call->result.key(view(data, n)) ? 1 : 0;
+    return call->result.key(std::string_view(data, n)) ? 1 : 0;
   };
   host.end_object = [](leveret_call* call) { call->result.end_object(); };
   host.fail = &fail;

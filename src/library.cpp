@@ -10,6 +10,7 @@
 #include <new>
 #include <stdexcept>
 
+#include "abi_text.hpp"
 #include "call_frame.hpp"
 #include "client.hpp"
 #include "codec.hpp"
@@ -37,9 +38,6 @@ namespace leveret::core {
 namespace {
 
 thread_local std::string last_error_text;
-
-std::string_view view(leveret_string text) noexcept { return {text.data, text.size}; }
-leveret_string string_of(std::string_view text) noexcept { return {text.data(), text.size()}; }
 
 /// Runs `f`; 0, or the number of what it threw.
 template <class F>

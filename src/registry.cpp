@@ -3,14 +3,13 @@
 #include <algorithm>
 #include <exception>
 
+#include "abi_text.hpp"
 #include "codec.hpp"
 #include "transport.hpp"
 
 namespace leveret::core {
 
 namespace {
-
-std::string_view view(leveret_string text) noexcept { return {text.data, text.size}; }
 
 std::string name_problem(std::string_view name) {
   if (name.empty()) return "a task's name is empty";

@@ -35,6 +35,8 @@ std::string describe(const child_end& end) {
   return "ended with exit code " + std::to_string(WEXITSTATUS(end.status));
 }
 
+std::string megabytes(std::int64_t bytes) { return std::to_string(bytes >> 20) + " MiB"; }
+
 children::children(std::vector<std::string> command, int memory, events on)
     : command_(std::move(command)), memory_(memory), on_(std::move(on)) {
   news_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -26,6 +26,8 @@ struct child_end {
 };
 /// "was killed by SIGSEGV", "ended with exit code 3".
 [[nodiscard]] std::string describe(const child_end& end);
+/// For people: whole MiB.
+[[nodiscard]] std::string megabytes(std::int64_t bytes);
 
 class children {
  public:

@@ -17,8 +17,6 @@ bool went_wrong(const child_end& end) noexcept {
   return !end.error.empty() || !WIFEXITED(end.status) || WEXITSTATUS(end.status) != 0;
 }
 
-std::string megabytes(std::int64_t bytes) { return std::to_string(bytes >> 20) + " MiB"; }
-
 }  // namespace
 
 std::vector<packed_line> process_pool::running_of(std::uint32_t child) const {

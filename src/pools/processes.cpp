@@ -26,8 +26,6 @@ void copy_name(char* to, std::size_t room, const std::string& from, const char* 
   std::memcpy(to, from.c_str(), from.size() + 1);
 }
 
-std::string megabytes(std::int64_t bytes) { return std::to_string(bytes >> 20) + " MiB"; }
-
 }  // namespace
 
 process_pool::process_pool(process_settings settings)

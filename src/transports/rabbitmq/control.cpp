@@ -15,7 +15,7 @@ constexpr const char* kTimeHeader = "x-leveret-time";
 constexpr const char* kTtlHeader = "x-leveret-ttl";
 constexpr const char* kLastMinutes = "5m";  // of what workers report; nothing of theirs is kept for longer
 constexpr const char* kFromTheStart = "first";
-constexpr std::uint16_t kPrefetch = 500;
+constexpr std::uint16_t kControlPrefetch = 500;
 constexpr std::chrono::seconds kPublishTimeout{10};
 constexpr std::chrono::seconds kReadTimeout{30};
 constexpr std::size_t kPack = 64u << 10;
@@ -296,7 +296,7 @@ void control::consume(const std::shared_ptr<reading>& r) {
     return;
   }
   amqp_basic_qos_t qos{};
-  qos.prefetch_count = kPrefetch;
+  qos.prefetch_count = kControlPrefetch;
   r->ch->call(AMQP_BASIC_QOS_METHOD, &qos, nullptr);
   table arguments;
   arguments.text("x-stream-offset", r->offset);

@@ -14,14 +14,14 @@ constexpr std::chrono::milliseconds kNackRetryMax{2'000};
 constexpr std::uint32_t kNacksToDoubt = 3;
 constexpr std::chrono::milliseconds kDoubtAgain{1'000};
 
+}  // namespace
+
 publish_end refused(errc code, std::string text) {
   publish_end e;
   e.outcome.status = publish_status::refused;
   e.outcome.why = {code, std::move(text)};
   return e;
 }
-
-}  // namespace
 
 void publish_group::end(std::size_t index, publish_end how) {
   if (told_[index]) return;

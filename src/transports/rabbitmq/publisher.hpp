@@ -21,6 +21,7 @@ struct publish_end {
   publish_outcome outcome;
   bool missing = false;
 };
+[[nodiscard]] publish_end refused(errc code, std::string text);
 
 /// Messages whose ends are told together.
 class publish_group {

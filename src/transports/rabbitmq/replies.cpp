@@ -7,7 +7,7 @@
 namespace leveret::core::rabbitmq {
 namespace {
 
-constexpr std::uint16_t kPrefetch = 256;
+constexpr std::uint16_t kRepliesPrefetch = 256;
 
 std::uint32_t line_header(const properties& p, std::string_view name) {
   return static_cast<std::uint32_t>(std::clamp<std::int64_t>(number_header(p, name), 0, UINT32_MAX));
@@ -96,7 +96,7 @@ void replies::start(const std::shared_ptr<watch_state>& w) {
       return;
     }
     amqp_basic_qos_t qos{};
-    qos.prefetch_count = kPrefetch;
+    qos.prefetch_count = kRepliesPrefetch;
     w->ch->call(AMQP_BASIC_QOS_METHOD, &qos, nullptr);
     amqp_basic_consume_t consume{};
     consume.queue = as_bytes(w->reply);

@@ -13,13 +13,6 @@ constexpr const char* kNdjson = "application/x-ndjson";
 
 std::string to_queue(const std::string& queue) { return "to \"" + queue + "\""; }
 
-publish_end refused(errc code, std::string text) {
-  publish_end e;
-  e.outcome.status = publish_status::refused;
-  e.outcome.why = {code, std::move(text)};
-  return e;
-}
-
 std::int64_t units_until(unix_ms due, unix_ms now) {
   return due <= now ? 0 : (due - now) / kDelayUnit + ((due - now) % kDelayUnit != 0 ? 1 : 0);
 }

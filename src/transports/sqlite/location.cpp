@@ -31,10 +31,6 @@ constexpr std::uint64_t kFuseMagic = 0x65735546;
                               "; write sqlite:///relative/path.db or sqlite:////absolute/path.db");
 }
 
-[[noreturn]] void refuse(const std::string& path, const std::string& why) {
-  throw storage_failed("cannot open the SQLite file " + path + ": " + why);
-}
-
 std::string system_text(int code) { return std::strerror(code); }
 
 int hex_digit(char c) {
@@ -118,9 +114,10 @@ void check_file_system(const std::string& folder, const std::string& path) {
     if (fuse != "fuseblk") name = fuse.empty() ? "FUSE" : fuse.c_str();
   }
   if (name == nullptr) return;
-  refuse(path, "it is on a network file system (" + std::string(name) +
-                   "), where several processes cannot share SQLite's write-ahead log; use a folder on a disk of this "
-                   "machine, or RabbitMQ for several machines");
+  cannot_open(path,
+              "it is on a network file system (" + std::string(name) +
+                  "), where several processes cannot share SQLite's write-ahead log; use a folder on a disk of this "
+                  "machine, or RabbitMQ for several machines");
 }
 
 void check_not_mounted_itself(const std::string& path) {
@@ -129,12 +126,17 @@ void check_not_mounted_itself(const std::string& path) {
   if ((about.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) == 0 || (about.stx_attributes & STATX_ATTR_MOUNT_ROOT) == 0) {
     return;
   }
-  refuse(path,
-         "the file itself is a mount (a bind mount of a single file), so its write-ahead log would not be shared and "
-         "jobs would be lost; mount the folder that holds it instead");
+  cannot_open(
+      path,
+      "the file itself is a mount (a bind mount of a single file), so its write-ahead log would not be shared and "
+      "jobs would be lost; mount the folder that holds it instead");
 }
 
 }  // namespace
+
+void cannot_open(const std::string& path, const std::string& why) {
+  throw storage_failed("cannot open the SQLite file " + path + ": " + why);
+}
 
 const char* refused_file_system(std::uint64_t type) noexcept {
   switch (type) {
@@ -210,50 +212,52 @@ location parse_url(const std::string& url) {
 
 void prepare_file(location& at) {
   const std::string given = at.path;
-  if (given.back() == '/') refuse(given, "it names a folder; name a file in it");
+  if (given.back() == '/') cannot_open(given, "it names a folder; name a file in it");
   const std::size_t slash = given.rfind('/');
   const std::string given_folder = slash == 0 ? "/" : given.substr(0, slash);
   const std::string folder = resolved(given_folder);
   if (folder.empty()) {
     if (errno == ENOENT) {
-      refuse(given, "its folder " + given_folder + " does not exist; make it first (mkdir -p)");
+      cannot_open(given, "its folder " + given_folder + " does not exist; make it first (mkdir -p)");
     }
-    refuse(given, "its folder " + given_folder + " cannot be entered: " + system_text(errno));
+    cannot_open(given, "its folder " + given_folder + " cannot be entered: " + system_text(errno));
   }
   struct stat about{};
-  if (::stat(folder.c_str(), &about) == 0 && !S_ISDIR(about.st_mode)) refuse(given, given_folder + " is not a folder");
+  if (::stat(folder.c_str(), &about) == 0 && !S_ISDIR(about.st_mode))
+    cannot_open(given, given_folder + " is not a folder");
   std::string path = (folder == "/" ? "" : folder) + given.substr(slash);
 
   if (::lstat(path.c_str(), &about) == 0 && S_ISLNK(about.st_mode)) {
     const std::string target = resolved(path);
-    if (target.empty()) refuse(given, "it is a symbolic link to nothing; remove the link or make its target");
+    if (target.empty()) cannot_open(given, "it is a symbolic link to nothing; remove the link or make its target");
     path = target;
   }
   const std::string real_folder = path.rfind('/') == 0 ? "/" : path.substr(0, path.rfind('/'));
   check_file_system(real_folder, path);
 
   if (::stat(path.c_str(), &about) != 0) {
-    if (errno != ENOENT) refuse(path, system_text(errno));
+    if (errno != ENOENT) cannot_open(path, system_text(errno));
     // Made here for its mode; SQLite's log takes the database's. O_EXCL: nobody can have it open, so closing drops no
     // lock.
     const int made = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (made < 0 && errno != EEXIST) {
       const int code = errno;
-      refuse(path, code == EACCES || code == EROFS ? "it cannot be made there (" + system_text(code) +
-                                                         "); give this user write permission on the folder"
-                                                   : "it cannot be made there: " + system_text(code));
+      cannot_open(path, code == EACCES || code == EROFS ? "it cannot be made there (" + system_text(code) +
+                                                              "); give this user write permission on the folder"
+                                                        : "it cannot be made there: " + system_text(code));
     }
     if (made >= 0) ::close(made);
   } else if (S_ISDIR(about.st_mode)) {
-    refuse(path, "it is a folder; name a file in it");
+    cannot_open(path, "it is a folder; name a file in it");
   } else if (!S_ISREG(about.st_mode)) {
-    refuse(path, "it is not an ordinary file");
+    cannot_open(path, "it is not an ordinary file");
   } else if (::access(path.c_str(), R_OK | W_OK) != 0) {
-    refuse(path, "it cannot be written (" + system_text(errno) + "); give this user write permission on it");
+    cannot_open(path, "it cannot be written (" + system_text(errno) + "); give this user write permission on it");
   }
   if (::access(real_folder.c_str(), W_OK | X_OK) != 0) {
-    refuse(path, "its folder cannot be written (" + system_text(errno) +
-                     "), and SQLite keeps its write-ahead log there; give this user write permission on the folder");
+    cannot_open(path,
+                "its folder cannot be written (" + system_text(errno) +
+                    "), and SQLite keeps its write-ahead log there; give this user write permission on the folder");
   }
   check_not_mounted_itself(path);
   at.path = path;

@@ -39,6 +39,9 @@ struct file_identity {
 /// False: there is none.
 [[nodiscard]] bool identify(const std::string& path, file_identity& out);
 
+/// Throws the storage_failed of a file that cannot be opened.
+[[noreturn]] void cannot_open(const std::string& path, const std::string& why);
+
 /// Throws std::invalid_argument for a url that is none of ours.
 [[nodiscard]] location parse_url(const std::string& url);
 

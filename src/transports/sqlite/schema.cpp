@@ -109,21 +109,17 @@ constexpr named_sql kHot[] = {
     {"reports", sql::kReports},
 };
 
-[[noreturn]] void refuse(const std::string& path, const std::string& why) {
-  throw storage_failed("cannot open the SQLite file " + path + ": " + why);
-}
-
 void check_schema(connection& db, const std::string& path) {
   const std::int64_t application = db.integer("PRAGMA application_id");
   const std::int64_t version = db.integer("PRAGMA user_version");
   if (application != kApplicationId) {
-    refuse(path, "it is a SQLite database of another program; name another file");
+    cannot_open(path, "it is a SQLite database of another program; name another file");
   }
   if (version > kSchemaVersion) {
-    refuse(path, "it was made by a newer Leveret (schema " + std::to_string(version) + ", this one knows " +
-                     std::to_string(kSchemaVersion) + "); use that version, or another file");
+    cannot_open(path, "it was made by a newer Leveret (schema " + std::to_string(version) + ", this one knows " +
+                          std::to_string(kSchemaVersion) + "); use that version, or another file");
   }
-  if (version < 1) refuse(path, "its schema version is " + std::to_string(version) + "; name another file");
+  if (version < 1) cannot_open(path, "its schema version is " + std::to_string(version) + "; name another file");
 }
 
 void set_version(connection& db) { db.execute(("PRAGMA user_version = " + std::to_string(kSchemaVersion)).c_str()); }
@@ -187,7 +183,7 @@ connection open_once(const location& at, int patience_ms) {
   if (empty(db)) {
     db.execute(kPageSize);
     const std::string mode = db.text("PRAGMA journal_mode = WAL");
-    if (mode != "wal") refuse(at.path, "SQLite cannot use a write-ahead log there (it says \"" + mode + "\")");
+    if (mode != "wal") cannot_open(at.path, "SQLite cannot use a write-ahead log there (it says \"" + mode + "\")");
     make_schema(db, at.path);
   } else {
     check_schema(db, at.path);
@@ -219,8 +215,8 @@ connection open_database(const location& at, int patience_ms) {
                                  std::to_string(patience_ms) + " ms" + (holder.empty() ? "" : " by " + holder) +
                                  "; let that program go on or end it");
       }
-      if (e.disk_full()) refuse(at.path, std::string(e.what()) + "; free some space on its disk");
-      refuse(at.path, e.what());
+      if (e.disk_full()) cannot_open(at.path, std::string(e.what()) + "; free some space on its disk");
+      cannot_open(at.path, e.what());
     }
   }
 }
