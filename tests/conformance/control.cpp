@@ -1,6 +1,7 @@
 // Looking at messages, revising dead jobs, cancelled jobs, reports: what people and other processes ask for.
 #include <algorithm>
 #include <condition_variable>
+#include <memory>
 #include <mutex>
 
 #include "conformance/fixture.hpp"
@@ -72,30 +73,35 @@ class cancel_watch {
   explicit cancel_watch(side& s) : record_(s.many("on_cancelled")) {
     auto [then, answered] = s.once<maybe_failure>("watch_cancelled");
     s.transport().watch_cancelled(
-        [this, &s](const core::cancelled_job& job) {
-          if (!s.loop().on_loop()) ++record_->off_loop;
-          const std::lock_guard lock(mutex_);
-          ids_.push_back(job.id + (job.terminate ? "!" : ""));
-          changed_.notify_all();
+        [st = state_, record = record_, &l = s.loop()](const core::cancelled_job& job) {
+          if (!l.on_loop()) ++record->off_loop;
+          const std::lock_guard lock(st->mutex);
+          st->ids.push_back(job.id + (job.terminate ? "!" : ""));
+          st->changed.notify_all();
         },
         std::move(then));
     const auto [why] = answered.get();
     EXPECT_FALSE(why) << why->text;
   }
   [[nodiscard]] bool knows(const std::string& id) {
-    const std::lock_guard lock(mutex_);
-    return std::find(ids_.begin(), ids_.end(), id) != ids_.end();
+    const std::lock_guard lock(state_->mutex);
+    return state_->has(id);
   }
   [[nodiscard]] bool wait(const std::string& id) {
-    std::unique_lock lock(mutex_);
-    return changed_.wait_for(lock, kPatience, [&] { return std::find(ids_.begin(), ids_.end(), id) != ids_.end(); });
+    std::unique_lock lock(state_->mutex);
+    return state_->changed.wait_for(lock, kPatience, [&] { return state_->has(id); });
   }
 
  private:
-  std::shared_ptr<call_record> record_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::vector<std::string> ids_;
+  // Shared with the callback, which is called until its side is closed.
+  struct state {
+    [[nodiscard]] bool has(const std::string& id) const { return std::find(ids.begin(), ids.end(), id) != ids.end(); }
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::vector<std::string> ids;
+  };
+  const std::shared_ptr<call_record> record_;
+  const std::shared_ptr<state> state_ = std::make_shared<state>();
 };
 
 // Three dead jobs, "job/0" to "job/2", in one settlement.

@@ -1,5 +1,7 @@
 // Publishing: what is accepted, what is refused, what arrives.
 #include <algorithm>
+#include <chrono>
+#include <map>
 #include <random>
 #include <set>
 #include <thread>
@@ -246,7 +248,6 @@ TEST_P(conformance, threads_can_publish_at_once_and_each_keeps_its_order) {
 }
 
 TEST_P(conformance, a_message_is_not_handed_out_before_it_is_due) {
-  using std::chrono::milliseconds;
   side s(broker());
   const std::string queue = declared(s);
   consumer c(s, queue, {});
@@ -257,20 +258,37 @@ TEST_P(conformance, a_message_is_not_handed_out_before_it_is_due) {
   soon.due = now + 500;
   const message at_once = make_message(queue, "at once\n");
   s.must_publish({late, soon, at_once});
-  std::vector<core::unix_ms> came;
-  for (const message* expected : std::initializer_list<const message*>{&at_once, &soon, &late}) {
+  std::map<std::string, core::unix_ms> came;
+  for (int i = 0; i < 3; ++i) {  // in any order, if the machine was busy until all were due
     const delivery got = c.next();
-    came.push_back(s.loop().wall());
-    EXPECT_EQ(got.msg.id, expected->id);
-    EXPECT_EQ(got.msg.due, expected->due);
+    came[got.msg.id] = s.loop().wall();
+    EXPECT_EQ(got.msg.due, got.msg.id == late.id ? late.due : got.msg.id == soon.id ? soon.due : 0);
     EXPECT_EQ(got.returns, counted(s, 0));
     c.settle(got);
   }
-  EXPECT_GE(came[1], soon.due);
-  EXPECT_GE(came[2], late.due);
-  // As late as the transport may be, and a second for a loaded machine.
-  EXPECT_LE(came[1] - soon.due, promises().due_granularity.count() + 1'000);
-  EXPECT_LE(came[2] - late.due, promises().due_granularity.count() + 1'000);
+  ASSERT_EQ(came.size(), 3u);
+  EXPECT_EQ(came.count(at_once.id), 1u);
+  EXPECT_GE(came.at(soon.id), soon.due);
+  EXPECT_GE(came.at(late.id), late.due);
+}
+
+TEST_P(conformance, a_message_that_is_due_comes_no_later_than_it_may) {
+  side s(broker());
+  const std::string queue = declared(s);
+  consumer c(s, queue, {});
+  // Half a second is for the machine. A busy one needs several tries; a transport that is late is late each time.
+  const core::unix_ms bound = promises().due_granularity.count() + 500;
+  const auto give_up = std::chrono::steady_clock::now() + kPatience;
+  core::unix_ms least = bound + 1;
+  while (least > bound && std::chrono::steady_clock::now() < give_up) {
+    message soon = make_message(queue, "soon\n");
+    soon.due = s.loop().wall() + 500;
+    s.must_publish({soon});
+    const delivery got = c.next();
+    least = std::min(least, s.loop().wall() - soon.due);
+    c.settle(got);
+  }
+  EXPECT_LE(least, bound);
 }
 
 TEST_P(conformance, a_message_not_due_yet_counts_as_delayed) {

@@ -72,7 +72,7 @@ core::queue_stats side::must_stats(const std::string& queue) {
 
 bool side::stats_become(const std::string& queue, const std::function<bool(const core::queue_stats&)>& good) {
   // Polled: counts of a broker are not events. The pause keeps it from being asked all the time.
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  const auto deadline = std::chrono::steady_clock::now() + kPatience;
   while (!good(must_stats(queue))) {
     if (std::chrono::steady_clock::now() > deadline) return false;
     std::promise<void> pause;

@@ -17,7 +17,7 @@ namespace leveret::core {
 namespace {
 
 using namespace std::chrono_literals;
-constexpr auto kDeadline = 30s;
+constexpr auto kDeadline = 120s;
 
 // Fails instead of hanging when something never happens.
 template <class T>

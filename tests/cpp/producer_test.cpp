@@ -76,7 +76,7 @@ class producer_test : public ::testing::Test {
     events.on_lost = [](const std::vector<core::delivery_token>&) {};
     events.on_ended = [](const core::failure&) {};
     transport->subscribe(queue, wide, std::move(events));
-    EXPECT_EQ(full.get_future().wait_for(10s), std::future_status::ready);
+    EXPECT_EQ(full.get_future().wait_for(60s), std::future_status::ready);
     transport->close(core::loop::clock::now() + 5s);
     return taken;
   }

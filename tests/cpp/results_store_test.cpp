@@ -205,11 +205,17 @@ TEST_P(every_store, answers_after_its_end_that_it_is_closed) {
 
 // ---- before a delivery is settled ----
 
+limits patient() {
+  limits lim;
+  lim.connect_timeout = std::chrono::seconds(60);  // what a call waits for a store that was stopped
+  return lim;
+}
+
 // A memory broker with a Redis beside it, and messages of its queue "q" handed out: m0, m1, …
 class beside {
  public:
   beside(const std::string& name, const std::string& store, std::size_t messages)
-      : t_(with_results(open_memory("memory://" + name, events_, {}), open_results_store(store, events_, {}))) {
+      : t_(with_results(open_memory("memory://" + name, events_, {}), open_results_store(store, events_, patient()))) {
     std::promise<void> declared;
     t_->declare("q", [&](transport::declared, const maybe_failure&) { declared.set_value(); });
     declared.get_future().get();

@@ -195,7 +195,7 @@ TEST(signing, a_transport_marks_what_is_not_signed_well) {
   const delivery d = came.get_future().get();
   ASSERT_TRUE(d.refused);
   EXPECT_EQ(d.refused->reason, "unsigned");
-  t->close(loop.now() + std::chrono::seconds(5));
+  t->close(loop.now() + std::chrono::seconds(60));
 }
 
 }  // namespace

@@ -203,10 +203,8 @@ class stepped_clock {
 TEST(sqlite_disks, an_hour_forward_ends_no_lease_and_brings_what_is_due) {
   const folder f;
   stepped_clock clock;
-  limits lim;
-  lim.lease = std::chrono::milliseconds(2000);
-  session a(f.url(), lim);
-  session b(f.url(), lim);
+  session a(f.url());
+  session b(f.url());
   a.declare("q");
   a.must_publish({make_message("q", "held\n", "held")});
   window one;
@@ -231,7 +229,6 @@ TEST(sqlite_disks, an_hour_back_holds_no_job_up_that_waits_and_keeps_results) {
   const folder f;
   stepped_clock clock;
   limits lim;
-  lim.lease = std::chrono::milliseconds(2000);
   lim.result_ttl = std::chrono::seconds(600);
   session s(f.url(), lim);
   s.declare("q");

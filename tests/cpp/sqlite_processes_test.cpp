@@ -40,38 +40,38 @@ window messages(std::uint32_t count) {
   return w;
 }
 
-limits short_lease() {
-  limits lim;
-  lim.lease = std::chrono::milliseconds(1200);
-  lim.renew = std::chrono::milliseconds(400);
-  return lim;
-}
-
 bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 TEST(sqlite_processes, a_publish_of_one_process_wakes_a_consumer_of_another) {
   const folder f;
-  session s(f.url());
+  const std::string url = f.url() + "?durability=normal";  // so that no slow disk is timed
+  session s(url);
   s.declare("q");
   subscription c(s, "q");
   puppet p;
-  p.ask("open", f.url(), kLongLease);
+  p.ask("open", url, kLongLease);
   EXPECT_EQ(p.ask("publish", "q", "3", "0"), "accepted accepted accepted");
   for (const char* body : {"0\n", "1\n", "2\n"}) {
     const delivery d = c.next();
     EXPECT_EQ(body_of(d), body);
     EXPECT_EQ(s.settle(d).status, settle_status::settled);
   }
-  // The doorbell, not the 250 ms poll, by which a fifth would come as soon.
-  int soon = 0;
-  for (int i = 0; i < 20; ++i) {
-    p.ask("publish", "q", "1", "0");
+  // The doorbell, not the polls: those are 200 ms apart or more, so five messages, each published when the one before
+  // had come, take 800 ms by them. A busy machine needs several tries.
+  constexpr std::chrono::milliseconds kByPolls{800};
+  const clock::time_point give_up = clock::now() + test::kPatience;
+  std::chrono::milliseconds took = kByPolls;
+  while (took >= kByPolls && clock::now() < give_up) {
+    std::vector<delivery> got;
     const clock::time_point start = clock::now();
-    const delivery d = c.next();
-    if (since(start) < std::chrono::milliseconds(50)) ++soon;
-    EXPECT_EQ(s.settle(d).status, settle_status::settled);
+    for (int i = 0; i < 5; ++i) {
+      p.ask("publish", "q", "1", "0");
+      got.push_back(c.next());
+    }
+    took = since(start);
+    for (const delivery& d : got) EXPECT_EQ(s.settle(d).status, settle_status::settled);
   }
-  EXPECT_GT(soon, 10);
+  EXPECT_LT(took, kByPolls);
 }
 
 TEST(sqlite_processes, leases_of_a_killed_process_return_at_once_to_their_place_and_are_charged) {
@@ -91,7 +91,7 @@ TEST(sqlite_processes, leases_of_a_killed_process_return_at_once_to_their_place_
   const clock::time_point start = clock::now();
   c.resize(messages(10));
   std::vector<delivery> rest = c.next(4);
-  EXPECT_LT(since(start), std::chrono::milliseconds(2000)) << "the lease is 30 s";
+  EXPECT_LT(since(start), std::chrono::seconds(20)) << "the lease is 30 s";
   EXPECT_EQ(s.queue("q").consumers, 1u);
   std::vector<std::string> bodies;
   for (const delivery& d : rest) {
@@ -125,7 +125,7 @@ TEST(sqlite_processes, a_consumer_that_comes_after_the_death_finds_them_in_order
 
 TEST(sqlite_processes, a_stopped_process_loses_its_deliveries_and_its_late_settle_is_fenced) {
   const folder f;
-  session s(f.url(), short_lease());
+  session s(f.url());  // whose own lease is long: the other process looks at it too
   s.declare("q");
   s.must_publish(make_messages("q", 2));
   puppet p;
@@ -148,16 +148,16 @@ TEST(sqlite_processes, a_stopped_process_loses_its_deliveries_and_its_late_settl
 
 TEST(sqlite_processes, a_running_process_keeps_its_deliveries_past_its_lease) {
   const folder f;
-  session s(f.url(), short_lease());
+  session s(f.url());
   s.declare("q");
   s.must_publish(make_messages("q", 1));
   puppet p;
-  p.ask("open", f.url(), "1200");
+  p.ask("open", f.url(), "5000");  // more than a busy machine keeps it from running
   p.ask("subscribe", "q", "1");
   p.ask("take", "1");
   subscription c(s, "q", messages(1));
   message late = make_message("q", "end\n");
-  late.due = s.loop().wall() + 2500;  // twice the lease
+  late.due = s.loop().wall() + 8000;
   s.publish(std::move(late));
   EXPECT_EQ(body_of(c.next()), "end\n");
   EXPECT_EQ(c.delivered(), 1u);
@@ -173,7 +173,8 @@ TEST(sqlite_processes, a_process_stopped_inside_a_commit_is_named_and_waited_for
   p.tell("publish", "q", "1", "0");
   p.wait_stopped();
   const std::string pid = std::to_string(p.pid());
-  const publish_outcome o = s.publish(make_message("q", "mine\n"), std::chrono::milliseconds(400));
+  // Time enough to begin, on a busy machine too: else that is what it says.
+  const publish_outcome o = s.publish(make_message("q", "mine\n"), std::chrono::seconds(5));
   EXPECT_EQ(o.status, publish_status::refused);
   EXPECT_EQ(o.why.code, errc::broker_unavailable);
   EXPECT_TRUE(has(o.why.text, "locked") && has(o.why.text, "process " + pid) && has(o.why.text, "stopped"))
@@ -270,7 +271,7 @@ TEST(sqlite_processes, a_child_forked_amid_its_parents_commits_finds_no_lock_hel
       int code = 1;
       try {
         auto* mine = new session(f.url());
-        const publish_outcome o = mine->publish(make_message("q", "child\n"), std::chrono::seconds(20));
+        const publish_outcome o = mine->publish(make_message("q", "child\n"));
         mine->close();
         code = o.status == publish_status::accepted ? 0 : 2;
       } catch (const std::exception&) {
@@ -297,11 +298,12 @@ TEST(sqlite_processes, writers_take_turns) {
     all.push_back(std::make_unique<puppet>());
     all.back()->ask("open", f.url(), kLongLease);
   }
-  // Without turns one of four hardly ever gets in, run after run; a busy machine is unfair now and then.
+  // Without turns one of four hardly ever gets in, run after run. A busy machine is unfair now and then, and on a slow
+  // disk a short run is a handful of commits: so each is longer than the one before.
   std::uint64_t stored = 0;
   bool fair = false;
   for (int run = 0; run < 5 && !fair; ++run) {
-    for (auto& p : all) p->tell("commit_for", "q", "1500");
+    for (auto& p : all) p->tell("commit_for", "q", std::to_string(1500 << run));
     int total = 0;
     int least = 1 << 30;
     for (auto& p : all) {

@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <algorithm>
+#include <chrono>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -139,9 +141,17 @@ TEST(sqlite, a_window_larger_than_one_claim_fills_without_a_ring) {
   s.declare("q");
   s.must_publish(make_messages("q", 20'000));
   subscription c(s, "q", messages(20'000));
-  const auto start = std::chrono::steady_clock::now();
-  c.next(20'000);
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(3)) << "twenty claims; by polls, 5 s";
+  // Nineteen claims and a rest. By polls, which are 200 ms apart or more, any five take a second; without, five that a
+  // busy machine does not hold up take a fraction of it.
+  std::vector<std::chrono::steady_clock::time_point> claims;
+  auto five = std::chrono::steady_clock::duration::max();
+  for (int i = 0; i < 19; ++i) {
+    c.next(1024);
+    claims.push_back(std::chrono::steady_clock::now());
+    if (i >= 5) five = std::min(five, claims.back() - claims[claims.size() - 6]);
+  }
+  c.next(20'000 - 19 * 1024);
+  EXPECT_LT(five, std::chrono::milliseconds(900));
 }
 
 TEST(sqlite, the_window_bounds_messages_and_bytes_and_opens_again) {
@@ -428,27 +438,45 @@ TEST(sqlite, a_purge_removes_what_waits_and_leaves_what_runs) {
 
 TEST(sqlite, a_delayed_message_comes_when_it_is_due_and_at_the_end) {
   const folder f;
-  session s(f.url());
-  session other(f.url());
+  const std::string url = f.url() + "?durability=normal";  // so that no slow disk is timed
+  session s(url);
+  session other(url);
   s.declare("q");
   subscription c(s, "q", messages(20));
-  constexpr int kLate = 11;
-  for (int i = 0; i < kLate; ++i) {
-    message late = make_message("q", "late\n");
-    late.due = s.loop().wall() + 300 + 137 * static_cast<unix_ms>(i);
-    EXPECT_EQ(other.publish(std::move(late)).status, publish_status::accepted);
-  }
+  message late = make_message("q", "late\n");
+  late.due = s.loop().wall() + 1'000;
+  EXPECT_EQ(other.publish(late).status, publish_status::accepted);
   s.must_publish({make_message("q", "now\n")});
-  EXPECT_EQ(body_of(c.next()), "now\n");
-  int in_time = 0;
-  for (int i = 0; i < kLate; ++i) {
-    const delivery d = c.next();
-    const unix_ms late = s.loop().wall() - d.msg.due;
-    EXPECT_GE(late, 0);
-    if (late < 50) ++in_time;
+  const bool was_first = s.loop().wall() < late.due;  // unless the machine was busy for all this time
+  std::vector<std::string> bodies = bodies_of(c.next(2));
+  EXPECT_GE(s.loop().wall(), late.due);
+  if (!was_first) std::sort(bodies.rbegin(), bodies.rend());
+  EXPECT_EQ(bodies, (std::vector<std::string>{"now\n", "late\n"}));
+
+  // When it is due, not when it is polled for: polls are 200 ms apart or more, so nine messages, each published when
+  // the one before had come and stored before it is due, take 1.6 s by them. A busy machine needs several tries.
+  using clock = std::chrono::steady_clock;
+  constexpr std::chrono::milliseconds kByPolls{1'600};
+  const clock::time_point give_up = clock::now() + test::kPatience;
+  unix_ms ahead = 50;
+  bool by_time = false;
+  while (!by_time && clock::now() < give_up) {
+    bool stored_in_time = true;
+    std::vector<delivery> got;
+    const clock::time_point start = clock::now();
+    for (int i = 0; i < 9; ++i) {
+      late = make_message("q", "late\n");
+      late.due = s.loop().wall() + ahead;
+      EXPECT_EQ(other.publish(late).status, publish_status::accepted);
+      if (s.loop().wall() >= late.due) stored_in_time = false;
+      got.push_back(c.next());
+      EXPECT_GE(s.loop().wall(), late.due);
+    }
+    by_time = stored_in_time && clock::now() - start < kByPolls;
+    if (!stored_in_time) ahead = 100;
+    for (const delivery& d : got) EXPECT_EQ(s.settle(d).status, settle_status::settled);
   }
-  // By the 250 ms poll a fifth would be; one may be late for what else the machine does.
-  EXPECT_GT(in_time, kLate / 2);
+  EXPECT_TRUE(by_time);
 }
 
 TEST(sqlite, list_of_queues_names_all) {
@@ -531,11 +559,14 @@ TEST(sqlite, a_settle_of_a_delivery_that_was_given_to_another_is_fenced) {
   subscription first(late, "q", messages(1));
   const delivery old = first.next();
   // As another process does that takes this one for dead; this one has not noticed.
-  sqlite::connection(f.file()).execute(
+  sqlite::connection db(f.file());
+  db.busy_timeout(60'000);
+  db.execute(
       "BEGIN IMMEDIATE;"
       "INSERT INTO ready(queue, seq, msg, jobs, bytes, returns) SELECT queue, seq, msg, jobs, bytes, returns + 1 FROM "
       "leased;"
       "DELETE FROM leased; UPDATE queue SET ready = ready + 1, running = 0; COMMIT");
+  db.close();
   subscription second(s, "q", messages(1));
   const delivery now = second.next();
   EXPECT_EQ(now.msg.id, old.msg.id);

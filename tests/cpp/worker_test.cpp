@@ -111,8 +111,8 @@ struct worker_on_memory : testing::Test {
   worker_summary drain() {
     worker w(options(), tasks_, log_);
     w.start();
-    EXPECT_TRUE(w.wait_finished(std::chrono::steady_clock::now() + 60s));
-    return w.stop(10s);
+    EXPECT_TRUE(w.wait_finished(std::chrono::steady_clock::now() + 120s));
+    return w.stop(60s);
   }
 
   static std::string line(const std::string& task, const std::string& args = "") {
@@ -150,7 +150,7 @@ envelope to_native(bool results = true) {
 }
 
 void wait_until(const std::function<bool()>& condition) {
-  const auto deadline = std::chrono::steady_clock::now() + 60s;
+  const auto deadline = std::chrono::steady_clock::now() + 120s;
   while (!condition() && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
   ASSERT_TRUE(condition());
 }
@@ -178,7 +178,7 @@ TEST_F(worker_on_memory, every_job_of_many_batches_ends_once_and_its_result_come
 
   std::set<std::pair<std::string, std::string>> lines;
   while (lines.size() < kJobs) {
-    const auto chunks = c.take_results(ids, std::chrono::steady_clock::now() + 30s);
+    const auto chunks = c.take_results(ids, std::chrono::steady_clock::now() + 60s);
     ASSERT_FALSE(chunks.empty()) << lines.size();
     for (const result_chunk& chunk : chunks) {
       std::size_t from = 0;
@@ -213,7 +213,7 @@ TEST_F(worker_on_memory, a_stop_lets_what_runs_end_and_gives_the_rest_back) {
   worker w(options(false), tasks_, log_);
   w.start();
   wait_until([this] { return gate_.waiting.load() == 3; });
-  std::future<worker_summary> stopping = std::async(std::launch::async, [&w] { return w.stop(30s); });
+  std::future<worker_summary> stopping = std::async(std::launch::async, [&w] { return w.stop(60s); });
   gate_.open();
   const worker_summary first = stopping.get();
   EXPECT_FALSE(first.grace_exceeded);
@@ -251,7 +251,7 @@ TEST_F(worker_on_memory, a_cancelled_job_of_a_batch_is_not_run_and_its_sender_is
   const worker_summary summary = drain();
   EXPECT_EQ(summary.counts.succeeded, 2u);
   EXPECT_EQ(summary.counts.cancelled, 1u);
-  const auto chunks = c.take_results({p.id}, std::chrono::steady_clock::now() + 30s);
+  const auto chunks = c.take_results({p.id}, std::chrono::steady_clock::now() + 60s);
   ASSERT_FALSE(chunks.empty());
   EXPECT_EQ(chunks[0].data, "{\"line\":2,\"state\":\"cancelled\"}\n");
   EXPECT_THROW((void)c.cancel({"nonsense"}), std::invalid_argument);
@@ -269,7 +269,7 @@ TEST_F(worker_on_memory, a_cancelled_job_that_waits_behind_a_running_one_of_its_
   (void)w.summary();  // asked of the loop, which has heard of it by then
   gate_.open();
   wait_until([&w] { return w.summary().counts.cancelled == 1; });
-  EXPECT_EQ(w.stop(30s).counts.succeeded, 1u);
+  EXPECT_EQ(w.stop(60s).counts.succeeded, 1u);
 }
 
 TEST_F(worker_on_memory, a_worker_reports_what_it_runs_and_that_it_is_gone) {
@@ -288,7 +288,7 @@ TEST_F(worker_on_memory, a_worker_reports_what_it_runs_and_that_it_is_gone) {
   EXPECT_TRUE(report_has(R"("state":"running")"));
   gate_.open();
   wait_until([&] { return report_has(R"("succeeded":1)") && report_has(R"("running":[])"); });
-  w.stop(10s);
+  w.stop(60s);
   EXPECT_TRUE(c.known(kReportWorker, "").empty());
 }
 

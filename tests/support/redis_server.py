@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -40,11 +41,16 @@ START_TIMEOUT = 60.0
 
 
 def free_port() -> int:
-    """Gives a TCP port of 127.0.0.1 that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Gives a TCP port of 127.0.0.1 that nobody listens on right now.
+
+    Below those that the system gives to connections and to port 0: of these another test may have it by the time the
+    server listens, or while it is down.
+    """
+    while True:
+        port = 10_000 + secrets.randbelow(22_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class RedisServer:

@@ -2,6 +2,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
@@ -32,6 +33,15 @@ std::int64_t argument(leveret_call* call, std::size_t index) {
   return std::atoll(all.c_str() + at);
 }
 
+std::string text_argument(leveret_call* call) {
+  const std::string all = to_json(call->job->args);  // ["..."]
+  return all.substr(2, all.size() - 4);
+}
+
+// The pool's first child is 0, and the quarantine's is its last.
+int child_number = -1;
+std::atomic<int> beside{0};
+
 leveret_outcome sleep_for(void*, leveret_call* call) {
   std::this_thread::sleep_for(std::chrono::milliseconds(argument(call, 0)));
   call->result.integer(getpid());
@@ -53,6 +63,7 @@ int main(int argc, char** argv) {
     if (word == "--broken") broken = true;
   }
   if (broken) return 7;
+  child_number = child;
   registry tasks;
   add(tasks, "noop", [](void*, leveret_call*) { return LEVERET_SUCCEEDED; });
   add(tasks, "echo", [](void*, leveret_call* call) {
@@ -68,6 +79,12 @@ int main(int argc, char** argv) {
     return LEVERET_SUCCEEDED;
   });
   add(tasks, "sleep", sleep_for);
+  // Ends when there is a file of that name.
+  add(tasks, "gate", [](void*, leveret_call* call) {
+    const std::string path = text_argument(call);
+    while (::access(path.c_str(), F_OK) != 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    return LEVERET_SUCCEEDED;
+  });
   add(tasks, "segv", [](void*, leveret_call*) {
     raise(SIGSEGV);
     return LEVERET_SUCCEEDED;
@@ -84,7 +101,14 @@ int main(int argc, char** argv) {
     call->result.integer(deep::down(nullptr, 1'000'000));
     return LEVERET_SUCCEEDED;
   });
-  add(tasks, "kill", [](void*, leveret_call*) {
+  // "kill" ends the first child when so many of "beside" run in it, which stay until then; in quarantine, at once.
+  add(tasks, "beside", [](void*, leveret_call*) {
+    ++beside;
+    if (child_number == 0) std::this_thread::sleep_for(std::chrono::hours(1));
+    return LEVERET_SUCCEEDED;
+  });
+  add(tasks, "kill", [](void*, leveret_call* call) {
+    while (child_number == 0 && beside < argument(call, 0)) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     ::kill(getpid(), SIGKILL);
     std::this_thread::sleep_for(std::chrono::seconds(60));
     return LEVERET_SUCCEEDED;

@@ -69,6 +69,13 @@ std::string program::command(const std::string& line) {
   return answer.size() > 3 ? answer.substr(3) : "";
 }
 
+int free_port() {
+  program python({"python3", "-c",
+                  "import sys; sys.path.insert(0, sys.argv[1]); import redis_server; print(redis_server.free_port())",
+                  std::string(LEVERET_SOURCE_DIR) + "/tests/support"});
+  return std::stoi(python.read_line());
+}
+
 rabbitmq_node& rabbitmq_node::shared() {
   static rabbitmq_node node;
   return node;

@@ -32,6 +32,9 @@ class program {
   std::string buffer_;
 };
 
+/// A TCP port of 127.0.0.1 for a server that is told its port, and is started only later.
+[[nodiscard]] int free_port();
+
 /// A private RabbitMQ node, started at first use and ended with the test's process. `LEVERET_TEST_AMQP` names a broker
 /// to use instead; it can't be stopped by tests then.
 class rabbitmq_node {

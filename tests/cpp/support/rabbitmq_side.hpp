@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <condition_variable>
 #include <functional>
 #include <future>
@@ -12,6 +13,7 @@
 #include <set>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -43,7 +45,7 @@ using core::thread_loop;
 using core::transport;
 using core::window;
 
-inline constexpr auto kPatience = 60s;  // only a failing test waits as long
+inline constexpr auto kPatience = 120s;  // only a failing test waits as long
 
 inline std::string unique(const std::string& name) {
   static const core::random_source random = core::system_random();
@@ -56,11 +58,23 @@ T wait(std::future<T>&& f, const char* what) {
   return f.get();
 }
 
+/// Soon connected again. A busy machine may keep a side or the broker silent for seconds, which is no loss.
 inline limits quick() {
   limits lim;
   lim.reconnect_max = 300ms;
-  lim.heartbeat = 1s;
+  lim.heartbeat = 30s;
+  lim.connect_timeout = 60s;
   return lim;
+}
+
+/// Waits for what is no event; a pause keeps it from taking the core of those who make it come true.
+inline bool becomes(const std::function<bool()>& good) {
+  const auto until = std::chrono::steady_clock::now() + kPatience;
+  while (!good()) {
+    if (std::chrono::steady_clock::now() > until) return false;
+    std::this_thread::sleep_for(10ms);
+  }
+  return true;
 }
 
 // A loop and a transport on it, with calls that wait.
@@ -77,7 +91,7 @@ class peer {
   transport* operator->() { return transport_.get(); }
   thread_loop& loop() { return loop_; }
   void close() {
-    if (transport_) transport_->close(loop_.now() + 10s);
+    if (transport_) transport_->close(loop_.now() + 60s);
   }
 
   transport::declared declare(const std::string& queue) {

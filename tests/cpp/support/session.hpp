@@ -110,7 +110,7 @@ class session {
     must(why);
     return found;
   }
-  void close(std::chrono::milliseconds grace = std::chrono::seconds(5)) { transport_->close(loop_.now() + grace); }
+  void close(std::chrono::milliseconds grace = kPatience) { transport_->close(loop_.now() + grace); }
   /// Ends it without a close; callbacks have run when it returns.
   void destroy() {
     transport_.reset();

@@ -72,7 +72,7 @@ class store_session {
     if (why) throw std::runtime_error(why->text);
     return found;
   }
-  void close(std::chrono::milliseconds grace = std::chrono::seconds(5)) { store_->close(loop_.now() + grace); }
+  void close(std::chrono::milliseconds grace = std::chrono::seconds(60)) { store_->close(loop_.now() + grace); }
 
   template <class T>
   static T got(std::future<T> answer) {
