@@ -24,7 +24,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -35,16 +34,13 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
-START_TIMEOUT = 60.0
+# As a program it is no part of a package.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.support.ports import free_port
+
+START_TIMEOUT = 120.0
 """Seconds. A server starts in some hundredths of one on an idle machine."""
-
-
-def free_port() -> int:
-    """Gives a TCP port of 127.0.0.1 that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class RedisServer:
