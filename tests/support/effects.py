@@ -24,6 +24,10 @@ class Effects:
             raise NotImplementedError
 
         @native
+        def polite(path: str, n: int) -> int:
+            raise NotImplementedError
+
+        @native
         def fail_until(path: str, n: int, attempts: int) -> int:
             raise NotImplementedError
 
@@ -37,6 +41,7 @@ class Effects:
 
         self.effect = effect
         self.spin = spin
+        self.polite = polite
         self.fail_until = fail_until
         self.reject = reject
         self.words = words

@@ -85,6 +85,20 @@ class Broker:
         records: list[dict[str, Any]] = json.loads(answer.stdout)["jobs"]
         return records
 
+    def stats(self, queue: str = "") -> dict[str, Any]:
+        """Return what the command line says of the queue, or of another one."""
+        answer = leveret("queues", queue or self.queue, "--url", self.url, "--json")
+        found: list[dict[str, Any]] = json.loads(answer.stdout)["queues"]
+        return found[0]
+
+    def wait_returned(self, *queues: str) -> None:
+        """Wait until the broker has noticed that no worker is there: what the last one held has come back by then.
+
+        A burst that starts earlier may find its queues empty, and end.
+        """
+        names = queues or (self.queue,)
+        until(lambda: all(self.stats(name)["consumers"] == 0 for name in names), f"no worker of {names} is left")
+
     def send(self, *jobs: dict[str, Any]) -> None:
         """Publish jobs by the command line; `retry_count` is filled in."""
         lines = "".join(json.dumps({"retry_count": 0, **job}) + "\n" for job in jobs)

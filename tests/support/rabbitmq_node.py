@@ -38,21 +38,15 @@ from urllib.parse import quote
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
-START_TIMEOUT = 90.0
+# As a program it is no part of a package.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.support.ports import free_port
+
+START_TIMEOUT = 180.0
 """Seconds. A node starts in 3 to 9 s on two idle cores; a loaded machine needs far longer."""
-
-
-def free_port() -> int:
-    """Gives a TCP port of 127.0.0.1 that nobody listens on right now.
-
-    Below those that the system gives to connections and to port 0: of these another test may have it by the time the
-    node listens, or while it is down.
-    """
-    while True:
-        port = 10_000 + secrets.randbelow(22_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
+EPMD_TIMEOUT = 60.0
+"""Seconds."""
 
 
 def _short_string(text: bytes) -> bytes:
@@ -307,6 +301,13 @@ class RabbitNode:
         )
         self._epmd_pid = process.pid
         self._epmd = process
+        # A node that finds none starts one of its own.
+        deadline = time.monotonic() + EPMD_TIMEOUT
+        while process.poll() is None and time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self._epmd_port)) == 0:
+                    return
+            time.sleep(0.01)
 
     def _end(self, sign: signal.Signals) -> None:
         if self._process is None:

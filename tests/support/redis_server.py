@@ -22,10 +22,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -36,21 +34,13 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
-START_TIMEOUT = 60.0
+# As a program it is no part of a package.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.support.ports import free_port
+
+START_TIMEOUT = 120.0
 """Seconds. A server starts in some hundredths of one on an idle machine."""
-
-
-def free_port() -> int:
-    """Gives a TCP port of 127.0.0.1 that nobody listens on right now.
-
-    Below those that the system gives to connections and to port 0: of these another test may have it by the time the
-    server listens, or while it is down.
-    """
-    while True:
-        port = 10_000 + secrets.randbelow(22_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 class RedisServer:

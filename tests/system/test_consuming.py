@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import leveret as library
 import pytest
 from support.effects import Effects
-from support.processes import Broker, Worker, until
+from support.processes import PATIENCE, Broker, Worker, until
 from support.rabbitmq_node import RabbitNode, free_port
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HEARTBEAT = 2
-SLACK = 10.0
+SLACK = 40.0
 """Seconds that a loaded machine may add."""
 CONSUMER_TIMEOUT = 3
 READ = ("set_permissions", "-p", "/", "guest", ".*", ".*", ".*")
@@ -56,7 +56,7 @@ class Watched:
 
     def _ready(self) -> tuple[bool, str]:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/readyz", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/readyz", timeout=PATIENCE) as answer:
                 return answer.status == 200, ""
         except urllib.error.HTTPError as error:
             with error:
@@ -81,14 +81,17 @@ class Watched:
                 if self.worker.process.poll() is None:
                     self.worker.stop()
 
-    def wait_bad(self, since: float, why: str) -> None:
-        """Wait until the probe has said that it does not consume; within two heartbeats."""
-        until(
-            lambda: any(text and why in text for _, text in list(self.bad)),
-            f"not ready because of {why!r}: {self.bad[-1:]}",
-        )
-        first = next(when for when, text in self.bad if why in text)
+    def wait_bad(self, since: float, *whys: str) -> float:
+        """Wait until the probe has said that it does not consume, within two heartbeats; return when it did first."""
+
+        def found() -> float | None:
+            return next((when for when, text in list(self.bad) if text and any(why in text for why in whys)), None)
+
+        until(lambda: found() is not None, f"not ready because of {whys}")
+        first = found()
+        assert first is not None
         assert first - since < 2 * HEARTBEAT + SLACK
+        return first
 
     def wait_good(self) -> None:
         """Wait until the probe says that it consumes, and a job has run."""
@@ -98,7 +101,7 @@ class Watched:
     def run(self, n: int) -> None:
         """Send a job and wait for its result."""
         with library.App(self.broker.url) as app:
-            assert Effects(app, self.queue).effect.send(str(self.broker.effects_file), n).result(timeout=60) == n
+            assert Effects(app, self.queue).effect.send(str(self.broker.effects_file), n).result(timeout=PATIENCE) == n
 
 
 @pytest.fixture
@@ -111,18 +114,25 @@ def watched(node: RabbitNode, tmp_path: Path, effects: Path) -> Iterator[Watched
 
 
 def test_a_consumer_that_its_queue_forgot_is_made_again(node: RabbitNode, watched: Watched) -> None:
+    # It may not consume again yet, so that the state lasts.
+    node.ctl(*NO_READ)
     began = time.monotonic()
     # The queue drops its consumer, and nobody tells the channel: what defects of the server after partitions look like.
     forget = "ra:process_command(amqqueue:get_pid(Q), rabbit_fifo:make_checkout({Tag, Channel}, cancel, #{}))."
     node.ctl("eval", CONSUMERS.replace("QUEUE", watched.queue) + forget)
-    watched.wait_bad(began + node_took(began), "the broker counts no consumer of it")
+    watched.wait_bad(
+        began + node_took(began), "counts no consumer of it", "has forgotten its consumer", "does not consume"
+    )
+    node.ctl(*READ)
     watched.wait_good()
 
 
 def test_a_channel_that_ended_without_a_word_is_found(node: RabbitNode, watched: Watched) -> None:
+    node.ctl(*NO_READ)
     began = time.monotonic()
     node.ctl("eval", CONSUMERS.replace("QUEUE", watched.queue) + "rabbit_channel:shutdown(Channel).")
     watched.wait_bad(began + node_took(began), "")
+    node.ctl(*READ)
     watched.wait_good()
 
 
@@ -141,21 +151,23 @@ def test_a_queue_that_was_deleted_and_made_again_is_consumed(node: RabbitNode, w
     for n in range(2):
         node.ctl("delete_queue", watched.queue)
         watched.run(n)
-    assert [effect.n for effect in watched.broker.effects()] == [1_000, 0, 1]
+    # A worker or a client that is stalled for two heartbeats loses its connection, and its jobs run again.
+    assert list(dict.fromkeys(effect.n for effect in watched.broker.effects())) == [1_000, 0, 1]
 
 
 def test_a_channel_that_was_closed_for_a_slow_job_is_replaced(
     node: RabbitNode, watched: Watched, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
+    sent = time.monotonic()
     watched.broker.send({"task": "gated", "args": [str(watched.broker.effects_file), 1, str(gate)]})
-    until(lambda: len(watched.broker.effects()) == 2, "the slow job runs")
+    until(lambda: watched.broker.times_run()[1] > 0, "the slow job runs")
     began = time.monotonic()
     node.ctl(*NO_READ)
     # consumer_timeout: the broker takes its message back and closes the channel. It may have done so before, while
     # rabbitmqctl was at work, and the job then runs for the second time or the third.
-    watched.wait_bad(began + node_took(began) + CONSUMER_TIMEOUT, "does not consume")
-    assert time.monotonic() - began > CONSUMER_TIMEOUT / 2
+    first = watched.wait_bad(began + node_took(began) + CONSUMER_TIMEOUT, "does not consume")
+    assert first - sent > CONSUMER_TIMEOUT / 2
     gate.touch()
     node.ctl(*READ)
     watched.wait_good()

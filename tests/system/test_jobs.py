@@ -13,7 +13,7 @@ import leveret
 import pika
 import pytest
 from support.effects import Effects
-from support.processes import Broker, until
+from support.processes import PATIENCE, Broker, until
 from support.processes import leveret as run
 
 if TYPE_CHECKING:
@@ -37,9 +37,11 @@ def test_an_exception_is_retried_up_to_max_retries_and_then_dead_with_its_text(b
         {"task": "fail_until", "args": [path, 2, 100], "max_retries": 1},
         {"task": "fail_until", "args": [path, 3, 100], "max_retries": 0},
     )
-    summary = broker.drain(effects)
+    # No burst: RabbitMQ may hand over a retry later than a burst waits for it.
+    with broker.worker(effects) as worker:
+        until(lambda: broker.times_run() == {1: 2, 2: 2, 3: 1}, "each has run as often as it may")
+        summary = worker.stop()
     assert (summary["succeeded"], summary["retried"], summary["dead"]) == (1, 2, 2)
-    assert broker.times_run() == {1: 2, 2: 2, 3: 1}
     records = {json.loads(record["body"])["args"][1]: record for record in broker.dead()}
     assert set(records) == {2, 3}
     assert records[2]["reason"] == "exception"
@@ -64,10 +66,13 @@ def test_an_expired_job_is_not_run_and_is_counted(broker: Broker, effects: Path)
 
 
 def test_retry_after_is_obeyed_and_counts_as_a_retry(broker: Broker, effects: Path) -> None:
-    broker.send({"task": "later", "args": [1500]})
-    started = time.monotonic()
-    summary = broker.drain(effects)
-    assert time.monotonic() - started >= 1.5
+    with leveret.App(broker.url) as app:
+        job = app.send_task("later", [1500], queue=broker.queue)
+        started = time.monotonic()
+        with broker.worker(effects) as worker:
+            assert job.result(timeout=PATIENCE) == "done"
+            assert time.monotonic() - started >= 1.5
+            summary = worker.stop()
     assert (summary["succeeded"], summary["retried"], summary["dead"]) == (1, 1, 0)
 
 
@@ -145,7 +150,8 @@ def test_a_task_that_nobody_knows_is_put_back_uncharged(broker: Broker, effects:
     path = str(broker.effects_file)
     broker.send({"task": "of_tomorrow", "args": []}, {"task": "effect", "args": [path, 1]})
     summary = broker.drain(effects)
-    assert (summary["succeeded"], summary["dead"], summary["returned"]) == (1, 0, 1)
+    assert (summary["succeeded"], summary["dead"]) == (1, 0)
+    assert summary["returned"] >= 1, "it comes again after some seconds, perhaps while this worker is still there"
     assert broker.dead() == []
 
 
@@ -159,11 +165,11 @@ def test_results_come_back_to_the_sender(broker: Broker, effects: Path) -> None:
         with pytest.raises(leveret.ResultTimeout) as timeout:
             fine.result(timeout=0.2)
         assert broker.queue in str(timeout.value) or "worker" in str(timeout.value)
-        broker.drain(effects)
-        assert fine.result(timeout=30) == odd
-        with pytest.raises(leveret.JobDead, match="because"):
-            bad.result(timeout=30)
-        assert late.result(timeout=30) == 5
+        with broker.worker(effects):
+            assert fine.result(timeout=PATIENCE) == odd
+            with pytest.raises(leveret.JobDead, match="because"):
+                bad.result(timeout=PATIENCE)
+            assert late.result(timeout=PATIENCE) == 5
 
 
 def test_the_grace_ends_a_job_that_goes_on_and_it_is_not_charged(broker: Broker, effects: Path) -> None:
@@ -174,6 +180,7 @@ def test_the_grace_ends_a_job_that_goes_on_and_it_is_not_charged(broker: Broker,
         worker.signal(signal.SIGTERM)
         assert worker.summary(expect=1)["grace_exceeded"]
     gate.touch()
+    until(lambda: broker.stats()["ready"] == 1, "it was given back")
     assert broker.drain(effects)["succeeded"] == 1
     assert [effect.retry_count for effect in broker.effects()] == [0, 0]
 
@@ -201,11 +208,13 @@ def test_a_delayed_job_waits_for_its_time(broker: Broker, effects: Path) -> None
         path = str(broker.effects_file)
         started = time.monotonic()
         later = effect.options(delay=1.2).send(path, 2)
-        effect.send(path, 1)
+        effect.options(delay=3_600).send(path, 3)
+        now = effect.send(path, 1)
         with broker.worker(effects):
-            assert later.result(timeout=60) == 2
-        assert time.monotonic() - started >= 1.2
-        assert [seen.n for seen in broker.effects()] == [1, 2]
+            assert later.result(timeout=PATIENCE) == 2
+            assert time.monotonic() - started >= 1.2
+            assert now.result(timeout=PATIENCE) == 1
+        assert broker.times_run() == {1: 1, 2: 1}
 
 
 def test_nothing_is_left_in_the_file_once_all_has_ended(tmp_path: Path, effects: Path) -> None:

@@ -6,13 +6,12 @@ import json
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import leveret as package
 import pytest
-from support.processes import LEVERET, Broker, Worker, leveret, until
+from support.processes import LEVERET, PATIENCE, Broker, Worker, leveret, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,14 +81,18 @@ def test_jobs_that_take_their_process_down_cost_themselves_alone(broker: Broker,
     for n, job in culprits.items():
         jobs[n] = job
     broker.send(*jobs)
-    with start(broker, str(effects), "--processes", "2", "--max-crashes", "2", "--burst") as worker:
-        counts = worker.summary()
+    noted = set(range(1_000)) - (culprits.keys() - {750})
+    # No burst: RabbitMQ may hand over a retry later than a burst waits for it.
+    with start(broker, str(effects), "--processes", "2", "--max-crashes", "2") as worker:
+        until(lambda: set(broker.times_run()) == noted, "all others have run")
+        until(lambda: len(broker.dead()) == len(culprits), "the culprits are dead")
+        counts = worker.stop()
     assert counts["succeeded"] == 995
     times = broker.times_run()
-    assert set(times) == set(range(1_000)) - (culprits.keys() - {750})
+    assert set(times) == noted
     # Beside another job in its process nobody knows which it was: both run alone then, uncharged so far. So each of its
-    # two charges takes one run or two.
-    assert times.pop(750) in {2, 3, 4}
+    # two charges takes one run or two. It runs again uncharged, too, if it meets its end beside another culprit.
+    assert 2 <= times.pop(750) <= 2 * 2 + (len(culprits) - 1) * 2
     # Those that ran beside a culprit in its process may have run again; none was charged.
     assert sum(times.values()) <= 995 + len(culprits) * 4 * 3
     assert all(effect.retry_count == 0 for effect in broker.effects() if effect.n != 750)
@@ -119,6 +122,7 @@ def test_children_end_with_a_killed_worker_and_its_jobs_run_elsewhere(broker: Br
         victim.kill()
         until(lambda: all(map(is_gone, children)), "its processes are gone")
         started = len(broker.effects())
+    broker.wait_returned()
     with start(broker, "--burst") as worker:
         worker.summary()
     times = broker.times_run()
@@ -128,7 +132,9 @@ def test_children_end_with_a_killed_worker_and_its_jobs_run_elsewhere(broker: Br
 
 def test_a_stop_lets_running_jobs_end_and_returns_the_others_uncharged(broker: Broker) -> None:
     path = str(broker.effects_file)
-    broker.send(*({"task": "note", "args": [path, n, 300_000]} for n in range(20)))
+    # The first one ends with the stop, however late that comes.
+    task = ["until_stopped", *["note"] * 19]
+    broker.send(*({"task": task[n], "args": [path, n]} for n in range(20)))
     with start(broker, threads=1) as worker:
         until(lambda: len(broker.effects()) > 0, "it runs")
         counts = worker.stop()
@@ -143,36 +149,28 @@ def test_a_stop_lets_running_jobs_end_and_returns_the_others_uncharged(broker: B
 def test_past_the_grace_running_jobs_are_given_back_and_their_processes_killed(
     app: package.App, broker: Broker
 ) -> None:
-    job = send(app, broker, "nap", 120.0)
+    job = send(app, broker, "nap", 3_600.0)
     with start(broker, "--grace", "0.3") as worker:
         children = children_of(worker.pid)
-        until(lambda: _runs(app, broker), "it runs")
+        until(lambda: any(running["id"] == job.id for running in _running(broker)), "it runs")
         worker.signal(signal.SIGTERM)
         assert worker.summary(expect=1)["grace_exceeded"] is True
         until(lambda: all(map(is_gone, children)), "its processes are gone")
-    stats = leveret("queues", broker.queue, "--url", broker.url, "--json")
-    assert '"ready": 1' in stats.stdout
-    assert job.id
-
-
-def _runs(app: package.App, broker: Broker) -> bool:
-    """Tell whether a worker has taken what was sent."""
-    return all(queue["ready"] == 0 for queue in app.client().stats(broker.queue))
+    until(lambda: broker.stats()["ready"] == 1, "it was given back")
 
 
 def test_coroutines_run_at_once_on_one_loop(app: package.App, broker: Broker) -> None:
-    jobs = [send(app, broker, "nap", 0.5) for _ in range(100)]
-    with start(broker, "--concurrency", "100", threads=1):
-        began = time.monotonic()
-        assert [job.result(timeout=60) for job in jobs] == [0.5] * 100
-        assert time.monotonic() - began < 20, "one by one they take 50 s"
+    # As many as a worker takes of RabbitMQ's messages before it knows how large they are.
+    jobs = [send(app, broker, "count_at_once", 60) for _ in range(60)]
+    with start(broker, "--concurrency", "60", threads=1):
+        assert [job.result(timeout=PATIENCE) for job in jobs] == [None] * 60, "none ends before all run"
 
 
 def test_more_coroutines_than_run_at_once_wait_for_their_turn(app: package.App, broker: Broker) -> None:
-    jobs = app.send_task("most_at_once", [0.3], queue=broker.queue)
-    broker.send(*({"task": "count_at_once", "args": [0.005]} for _ in range(1_000)))
+    most = send(app, broker, "most_at_once", 1_000)
+    broker.send(*({"task": "count_at_once", "args": [19]} for _ in range(1_000)))
     with start(broker, "--concurrency", "20", "--max-retries", "0", "--burst", threads=4) as worker:
-        assert jobs.result(timeout=60) == 20
+        assert most.result(timeout=PATIENCE) == 20
         counts = worker.summary()
     assert (counts["succeeded"], counts["retried"], counts["dead"]) == (1_001, 0, 0)
 
@@ -194,14 +192,14 @@ def test_whatever_a_handler_does_its_job_has_a_defined_end(app: package.App, bro
     with start(broker, threads=1) as worker:
         for job, reason, text in bad:
             with pytest.raises(package.JobDead) as caught:
-                job.result(timeout=60)
+                job.result(timeout=PATIENCE)
             assert caught.value.reason == reason, str(caught.value)
             assert text in str(caught.value)
-        assert good["chatter"].result(timeout=60) == "said"
-        assert good["fork"].result(timeout=60) == "original"
-        assert good["threads"].result(timeout=60) == "started"
+        assert good["chatter"].result(timeout=PATIENCE) == "said"
+        assert good["fork"].result(timeout=PATIENCE) == "original"
+        assert good["threads"].result(timeout=PATIENCE) == "started"
         # And the worker is as good as new.
-        _child, parent = send(app, broker, "pids").result(timeout=60)
+        _child, parent = send(app, broker, "pids").result(timeout=PATIENCE)
         assert parent == worker.pid
         worker.signal(signal.SIGTERM)
         out = worker.wait()
@@ -219,15 +217,15 @@ def test_a_job_that_is_cancelled_by_force_ends_at_once_and_its_neighbour_does_no
         until(lambda: any(child["id"] == hung.id for child in _running(broker)), "it is shown")
         assert not hung.cancel(terminate=True)
         with pytest.raises(package.JobCancelled):
-            hung.result(timeout=60)
+            hung.result(timeout=PATIENCE)
         worker.wait_log("job_terminated")
         again = send(app, broker, "stay", path, 2)
         until(lambda: len(broker.effects()) == 2, "the other runs")
         done = leveret("jobs", "cancel", "--terminate", again.id, "--url", broker.url)
         assert done.returncode == 0, done.stderr
         with pytest.raises(package.JobCancelled):
-            again.result(timeout=60)
-        assert send(app, broker, "nap", 0.0).result(timeout=60) == 0.0
+            again.result(timeout=PATIENCE)
+        assert send(app, broker, "nap", 0.0).result(timeout=PATIENCE) == 0.0
         counts = worker.stop()
     assert (counts["succeeded"], counts["cancelled"], counts["retried"], counts["dead"]) == (1, 2, 0, 0)
     assert broker.times_run() == {1: 1, 2: 1}
@@ -252,7 +250,7 @@ def test_a_native_job_tells_how_far_it_is_and_hears_that_it_was_cancelled(
         job = send(app, broker, "patient")
         until(lambda: job.progress() == (0.5, "half"), "it says how far it is")
         assert not job.cancel()
-        assert job.result(timeout=60) == "ended as asked"
+        assert job.result(timeout=PATIENCE) == "ended as asked"
 
 
 def _running(broker: Broker) -> list[dict[str, Any]]:
@@ -264,7 +262,7 @@ def test_a_process_is_replaced_after_so_many_jobs(app: package.App, broker: Brok
     with start(broker, "--max-jobs-per-child", "1", threads=1) as worker:
         seen: set[int] = set()
         for _ in range(3):
-            seen.add(send(app, broker, "pids").result(timeout=60)[0])
+            seen.add(send(app, broker, "pids").result(timeout=PATIENCE)[0])
             worker.wait_log("child_recycled")
             until(lambda: not set(children_of(worker.pid)) & seen and bool(children_of(worker.pid)), "it was replaced")
     assert len(seen) == 3
@@ -287,7 +285,7 @@ def test_an_app_that_cannot_be_imported_says_why_and_where_it_was_looked_for(tmp
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=PATIENCE,
             env={**os.environ, "PYTHONPATH": ""},
         )
         assert done.returncode == 2, done.stderr

@@ -27,6 +27,14 @@ def note(path: str, n: int, micros: int = 0) -> None:
 
 
 @app.task
+def until_stopped(path: str, n: int) -> None:
+    """Leave a line as `note` does, and end once the worker stops."""
+    note(path, n)
+    while not leveret.current_job().stopping:
+        time.sleep(0.002)
+
+
+@app.task
 def at_second(path: str, n: int) -> None:
     """Fail once, then do as `note` does."""
     if leveret.current_job().retry_count == 0:
@@ -64,22 +72,27 @@ async def nap(seconds: float) -> float:
 
 _at_once = 0
 _most_at_once = 0
+_ended = 0
 
 
 @app.task
-async def count_at_once(seconds: float) -> None:
-    """Sleep, and note how many do so at once."""
-    global _at_once, _most_at_once  # noqa: PLW0603 - of this process
+async def count_at_once(enough: int) -> None:
+    """Note how many do so at once; end once so many did."""
+    global _at_once, _most_at_once, _ended  # noqa: PLW0603 - of this process
     _at_once += 1
     _most_at_once = max(_most_at_once, _at_once)
-    await asyncio.sleep(seconds)
+    while _most_at_once < enough:  # noqa: ASYNC110 - an Event would be of one loop
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(0.005)
     _at_once -= 1
+    _ended += 1
 
 
 @app.task
-async def most_at_once(seconds: float) -> int:
-    """Wait for a while; return how many ran at once at most, this one among them."""
-    await asyncio.sleep(seconds)
+async def most_at_once(others: int) -> int:
+    """Wait until so many others have ended; return how many ran at once at most, this one among them."""
+    while _ended < others:  # noqa: ASYNC110 - the same
+        await asyncio.sleep(0.001)
     return _most_at_once + 1
 
 

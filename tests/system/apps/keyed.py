@@ -11,9 +11,9 @@ app = leveret.App()
 
 
 def note(path: str, mark: str, key: int, number: int) -> None:
-    """Append a line in one write: whoever writes beside it."""
+    """Append a line in one write: whoever writes beside it, and whatever a killed one has left of its own."""
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    os.write(file, f"{mark} {key} {number} {os.getpid()}\n".encode())
+    os.write(file, f"\n{mark} {key} {number} {os.getpid()}\n".encode())
     os.close(file)
 
 

@@ -70,9 +70,9 @@ std::int64_t spin(leveret::context& context, const std::string& path, std::int64
 /// Notes when it begins and ends, with its key.
 std::int64_t keyed(const std::string& path, std::int64_t key, std::int64_t n) {
   const std::string rest = " " + std::to_string(key) + " " + std::to_string(n) + " " + std::to_string(getpid()) + "\n";
-  append(path, "begin" + rest);
+  append(path, "\nbegin" + rest);
   std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  append(path, "end" + rest);
+  append(path, "\nend" + rest);
   return n;
 }
 
