@@ -28,6 +28,7 @@
 #include "thread_loop.hpp"
 #include "transport.hpp"
 #include "transports/rabbitmq/connection.hpp"
+#include "transports/rabbitmq/operations.hpp"
 #include "transports/rabbitmq/topology.hpp"
 
 namespace leveret::core {
@@ -591,6 +592,20 @@ TEST(rabbitmq_faults, no_connection_is_a_typed_error_at_the_deadline) {
   EXPECT_LT(std::chrono::steady_clock::now() - begin, 30s);
   way.command("accept");
   p.must_publish({make(queue, "y")});
+}
+
+TEST(rabbitmq_faults, closing_does_not_wait_for_what_consumers_ask_a_broker_that_is_gone) {
+  proxy way(rabbitmq_node::shared().port());
+  peer p(rabbitmq_node::shared().url_at(way.port()));
+  const std::string queue = unique("closing");
+  p.declare(queue);
+  way.command("refuse");
+  way.command("reset");
+  EXPECT_TRUE(becomes([&] { return p->how_it_is().state == health_state::connecting; }));
+  consumer c(p, queue);
+  const auto begin = std::chrono::steady_clock::now();
+  p->close(begin + 120s);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, rabbitmq::kOperationTimeout);
 }
 
 TEST(rabbitmq_faults, a_message_without_its_confirm_is_unknown) {

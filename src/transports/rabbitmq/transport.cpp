@@ -52,8 +52,9 @@ class rabbitmq_transport final : public transport {
         publishing_(reactor_, servers_, limits_, random_, "publish"),
         consuming_(reactor_, servers_, limits_, random_, "consume"),
         operations_(reactor_, consuming_),
+        consumers_operations_(reactor_, consuming_),
         publisher_(std::make_shared<publisher>(reactor_, publishing_, limits_, random_)),
-        consumers_(reactor_, consuming_, l, operations_, limits_, random_),
+        consumers_(reactor_, consuming_, l, consumers_operations_, limits_, random_),
         replies_(reactor_, consuming_, l, operations_, limits_, random_),
         sender_(reactor_, publishing_, consuming_, l, *publisher_, consumers_, operations_, limits_, random_),
         control_(reactor_, consuming_, l, operations_, sender_, limits_, random_) {
@@ -434,6 +435,7 @@ class rabbitmq_transport final : public transport {
     if (phase_ != phase::draining) return;
     // Answers first, while their parts are whole; then the goodbye, which gives unsettled deliveries back.
     operations_.close();
+    consumers_operations_.close();
     publisher_->close();
     replies_.close();
     control_.close();
@@ -468,6 +470,7 @@ class rabbitmq_transport final : public transport {
   link publishing_;
   link consuming_;
   operations operations_;
+  operations consumers_operations_;  // which no caller waits for, so `close` does not either
   std::shared_ptr<publisher> publisher_;
   consumers consumers_;
   replies replies_;
