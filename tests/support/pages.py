@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PATIENCE = 120.0
+PATIENCE = 240.0
 FENCE = re.compile(r"^( *)(`{3,})(.*)$")
 NOT_RUN = re.compile(r"^ *<!-- not run: .+ -->$")
 BIN = Path(sys.executable).parent

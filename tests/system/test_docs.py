@@ -50,7 +50,8 @@ def test_links_to_other_pages_lead_somewhere(page: Path) -> None:
         (
             (
                 "```console\n$ mkfifo told\n```\n"
-                '```console title="Terminal 1"\n$ sh -c "trap \'exit 4\' TERM; echo > told; sleep 3 & wait"\n```\n'
+                '```console title="Terminal 1"\n'
+                "$ sh -c \"trap 'kill \\$!; exit 4' TERM; sleep 600 & echo > told; wait\"\n```\n"
                 "```console\n$ read line < told\n```"
             ),
             "exit code 4",

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import leveret as package
 import pytest
 from support.processes import Broker, Worker, leveret
 
@@ -56,24 +55,21 @@ def test_the_quickstarts_python_worker_runs_beside_the_native_one(broker: Broker
     leveret("build", EXAMPLES / "quickstart/worker_sim.cpp", "-o", built)
     environment = {**os.environ, "LEVERET_URL": broker.url, "PYTHONPATH": str(EXAMPLES / "quickstart")}
     expected = sum(reference(number % 25) for number in range(2_000))
-    with (
-        Worker("worker:app", "--url", broker.url, "--queue", "native", environment=environment) as slow,
-        Worker(built, "--threads", "1", "--url", broker.url) as quick,
-    ):
-        # Messages of a few jobs each, so that both have some.
-        with package.App(broker.url) as app:
 
-            @app.native(ignore_result=True)
-            def work(id: int, value: int) -> int:  # noqa: A002 - the contract's name
-                raise NotImplementedError
-
-            for first in range(0, 2_000, 50):
-                work.send_many((number, number % 25) for number in range(first, first + 50))
+    def produce() -> None:
         done = run(sys.executable, EXAMPLES / "quickstart/producer.py", "2000", env=environment)
         assert done.returncode == 0, done.stderr.decode()
         assert str(expected) in done.stdout.decode()
-        counts = [slow.stop()["succeeded"], quick.stop()["succeeded"]]
-    assert sum(counts) == 4_000
+
+    # Each alone for a while, so that both have some, and beside each other between.
+    with Worker("worker:app", "--url", broker.url, "--queue", "native", environment=environment) as slow:
+        produce()
+        with Worker(built, "--threads", "1", "--url", broker.url) as quick:
+            produce()
+            counts = [slow.stop()["succeeded"]]
+            produce()
+            counts.append(quick.stop()["succeeded"])
+    assert sum(counts) == 6_000
     assert all(counts), counts
 
 

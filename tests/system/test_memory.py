@@ -39,7 +39,7 @@ def test_a_thousand_messages_of_the_largest_size_take_bounded_memory(
         assert len(jobs.messages) == JOBS, "each fills a message"
         # By the number of messages it might hold all of them.
         with broker.worker("chores:app", "--max-memory", "256MB", "--prefetch", "1000", pool="processes") as worker:
-            weighed = [ended.result for ended in app.results(jobs, timeout=PATIENCE)]
+            weighed = [ended.result for ended in app.results(jobs, timeout=2 * PATIENCE)]
             held = most_resident(worker.pid)
             counts = worker.stop()
     assert weighed == [len(data)] * JOBS

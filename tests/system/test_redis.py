@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import leveret
 import pytest
-from support.processes import Worker, until
+from support.processes import PATIENCE, Worker, until
 from support.processes import leveret as command
 from support.redis_server import RedisServer
 
@@ -22,13 +22,15 @@ if TYPE_CHECKING:
     from support.rabbitmq_node import RabbitNode
 
 TASKS = """
-import os, leveret
+import os, time, leveret
 
 app = leveret.App(os.environ["TEST_BROKER"], results=os.environ["TEST_STORE"], batch_bytes=2000)
 
 
 @app.task(queue=os.environ["TEST_QUEUE"], max_retries=0)
 def half(n: int) -> int:
+    while n >= 3000 and not os.path.exists(os.environ["TEST_GATE"]):
+        time.sleep(0.002)
     if n % 2:
         raise ArithmeticError(f"{n} is odd")
     return n // 2
@@ -40,13 +42,13 @@ from tasks import app, half
 ids = json.load(sys.stdin)
 with app:
     jobs = [app.job(id, half) for id in ids]
-    ended = list(app.as_completed(jobs, timeout=100))
-    plain = app.job(ids[0]).result(timeout=100)
+    ended = list(app.as_completed(jobs, timeout=200))
+    plain = app.job(ids[0]).result(timeout=200)
     failures = [one for one in ended if one.failure]
     print(json.dumps({
         "results": {one.job.id: one.result for one in ended},
         "failures": {one.job.id: [one.failure.type, one.failure.message, one.failure.traceback] for one in failures},
-        "states": [one.state for one in app.results(jobs, timeout=100)],
+        "states": [one.state for one in app.results(jobs, timeout=200)],
         "plain": plain,
     }))
 """
@@ -65,11 +67,14 @@ class Program:
     def __init__(self, folder: Path, broker: str, store: str) -> None:
         self.folder = folder
         self.queue = f"redis-{uuid.uuid4().hex[:12]}"
+        self.gate = folder / "gate"
+        """Jobs of high numbers run once it is there."""
         self.environment = {
             **os.environ,
             "TEST_BROKER": broker,
             "TEST_STORE": store,
             "TEST_QUEUE": self.queue,
+            "TEST_GATE": str(self.gate),
             "PYTHONPATH": str(folder),
         }
         (folder / "tasks.py").write_text(TASKS)
@@ -82,7 +87,7 @@ class Program:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=2 * PATIENCE,
             check=False,
         )
         assert done.returncode == 0, done.stderr
@@ -131,6 +136,7 @@ def test_a_server_killed_amid_a_run_loses_no_job_and_no_result(
     with program.worker() as worker:
         until(lambda: int(store.cli("DBSIZE")) >= 30, "results come")
         store.kill()
+        program.gate.touch()
         worker.wait_log("cannot store results of message")  # longer than a call waits for the server to come back
         store.start()
         for least in (150, 300):
@@ -154,13 +160,13 @@ def test_senders_have_results_and_progress_without_asking_the_store(node: Rabbit
 
         job = scan.send(4)
         with app.worker():
-            assert job.result(60) == 4
+            assert job.result(PATIENCE) == 4
         until(lambda: job.progress() is not None, "progress is told")
         assert job.progress() == leveret.Progress(0.5, "half")
         again = app.job(job.id)
         store.pause()
         try:
-            assert job.result(60) == 4
+            assert job.result(PATIENCE) == 4
         finally:
             store.resume()
         assert again.state() == "succeeded"

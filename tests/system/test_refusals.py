@@ -11,7 +11,7 @@ from typing import NamedTuple
 import leveret as library
 import pytest
 from support.effects import Effects
-from support.processes import Broker, Worker, leveret, until
+from support.processes import PATIENCE, Broker, Worker, leveret, until
 from support.rabbitmq_node import RabbitNode, free_port
 
 PASSWORD = "canary-7"  # noqa: S105 - of users of a private node
@@ -105,7 +105,7 @@ def test_each_server_of_a_url_is_asked_and_named_without_the_password(
     assert f"cannot reach 127.0.0.1:{closed}" in said
     assert PASSWORD not in said
     with library.App(url.replace(PASSWORD, "guest")) as app, Broker(node.url, queue, Path()).worker(effects) as worker:
-        assert Effects(app, queue).words.send(["a"]).result(timeout=60) == ["a"]
+        assert Effects(app, queue).words.send(["a"]).result(timeout=PATIENCE) == ["a"]
         worker.stop()
 
 
@@ -189,10 +189,10 @@ def test_the_permissions_that_the_guide_names_are_enough(node: RabbitNode, tmp_p
     with library.App(broker.url) as app, broker.worker(effects) as worker:
         tasks = Effects(app, broker.queue)
         path = str(broker.effects_file)
-        assert tasks.effect.options(delay=0.3).send(path, 1).result(timeout=60) == 1
-        assert tasks.fail_until.send(path, 2, 1).result(timeout=60) == 2
+        assert tasks.effect.options(delay=0.3).send(path, 1).result(timeout=PATIENCE) == 1
+        assert tasks.fail_until.send(path, 2, 1).result(timeout=PATIENCE) == 2
         with pytest.raises(library.JobDead):
-            tasks.reject.send("why").result(timeout=60)
+            tasks.reject.send("why").result(timeout=PATIENCE)
         tasks.effect.options(delay=600).send(path, 3).cancel()
         worker.stop()
         assert not any("ACCESS_REFUSED" in line for line in worker.log), worker.log

@@ -294,8 +294,8 @@ def test_it_logs_json_where_that_was_asked_for(project: Path) -> None:
         worker.wait_log("reload_watching")
         edit(project, "def answer()", "def answer(")
         # The worker may have ended before the change was noticed.
-        worker.wait_log('"event":"reload"')
-        worker.wait_log('"event":"reload_waiting"')
+        worker.wait_log('"event": "reload"')
+        worker.wait_log('"event": "reload_waiting"')
         records = [json.loads(line) for line in worker.log if line.startswith("{")]
         told = {record["event"]: record for record in records}
         assert told["reload"]["level"] == "info"

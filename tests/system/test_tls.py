@@ -12,7 +12,7 @@ import leveret as library
 import pytest
 import trustme
 from support.effects import Effects
-from support.processes import Broker, leveret, until
+from support.processes import PATIENCE, Broker, leveret, until
 from support.rabbitmq_node import RabbitNode, free_port
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def test_a_server_of_the_private_authority_takes_and_gives_jobs(
         task = Effects(app, broker.queue).effect
         jobs = task.send_many((str(broker.effects_file), n) for n in range(1_000))
         with broker.worker(effects) as worker:
-            assert sorted(jobs.results(timeout=60)) == list(range(1_000))
+            assert sorted(jobs.results(timeout=PATIENCE)) == list(range(1_000))
             worker.stop()
     assert leveret("doctor", "--url", secure.url).returncode == 0
 

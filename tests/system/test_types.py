@@ -16,6 +16,7 @@ import leveret
 import msgspec
 import pydantic
 import pytest
+from support.processes import PATIENCE
 from support.processes import leveret as command
 
 PLUGINS = Path(__file__).resolve().parent / "plugins"
@@ -132,7 +133,7 @@ def test_each_type_comes_back_from_cpp_as_it_was_sent(plugin: Path) -> None:
         task.__annotations__ = {"value": annotation, "return": annotation}
         # An app each: several annotations stand for one C++ task.
         jobs.append(leveret.App("memory://types").native(name=native)(task).send(value))
-    leveret.App("memory://types").worker(plugins=[plugin]).run_until_idle(60)
+    leveret.App("memory://types").worker(plugins=[plugin]).run_until_idle(PATIENCE)
     found = [job.result(0) for job in jobs]
     wanted = [value for _, _, value, _ in CASES]
     assert found == wanted
@@ -157,9 +158,9 @@ def test_each_type_arrives_from_cpp_in_a_python_handler_and_comes_back(plugin: P
         with app.worker(plugins=[plugin]), plain:
             for (_, _, value, _), task in zip(CASES, tasks, strict=True):
                 body = msgspec.json.decode(msgspec.json.encode(value, enc_hook=lambda model: model.model_dump()))
-                forwarded = plain.send_task("forward", [url, task.name, body], queue="native").result(30)
+                forwarded = plain.send_task("forward", [url, task.name, body], queue="native").result(PATIENCE)
                 jobs.append(app.job(forwarded, task))
-            results = [job.result(30) for job in jobs]
+            results = [job.result(PATIENCE) for job in jobs]
     wanted = [value for _, _, value, _ in CASES]
     assert arrived == wanted
     assert [type(each) for each in arrived] == [type(each) for each in wanted]
