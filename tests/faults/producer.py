@@ -1,9 +1,9 @@
 """A producer of the fault runs: sends numbered jobs until SIGTERM, and notes what came of each.
 
-    python -m faults.producer URL QUEUE EFFECTS LOG INDEX SEED RATE CALM_UNTIL
+    python -m faults.producer URL QUEUE EFFECTS LOG INDEX SEED RATE CALM_OVER
 
-Batches of all sizes, one job at a time from several threads, and, from CALM_UNTIL on (on the monotonic clock), a job
-now and then that takes its process down.
+Batches of all sizes, one job at a time from several threads, and, once there is a file CALM_OVER, a job now and then
+that takes its process down.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import leveret
@@ -100,7 +101,7 @@ class Producer:
 
 def main() -> None:
     """Send until SIGTERM."""
-    url, queue, effects, log, index, seed, rate, calm_until = sys.argv[1:]
+    url, queue, effects, log, index, seed, rate, calm_over = sys.argv[1:]
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     chance = random.Random(int(seed))
@@ -113,7 +114,7 @@ def main() -> None:
             producer.send_many(number, count, python=chance.random() < 0.2)
         else:
             count = 16
-            calm = time.monotonic() < float(calm_until)
+            calm = not Path(calm_over).exists()
             producer.send_at_once(number, [not calm and chance.random() < CRASHES for _ in range(count)])
         number += count
         # Not faster than asked for: a backlog would hide how fast a fault is got over. Lost time is not made up for.

@@ -23,6 +23,7 @@ import tempfile
 import threading
 import time
 from bisect import bisect_right
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,8 @@ STARTS = 6.0
 CALM = 3.0
 """Seconds without faults at the start, in which no job may run twice."""
 CALM_ROW = "(calm)"
+LEAST_FAULTS = 6
+"""A run goes on until there were so many: one that restarts a server may take as long as a short run."""
 WINDOW_JOBS = 64 * 60
 """Jobs that one worker may have started and not settled: 64 messages of 2 KiB."""
 
@@ -97,7 +100,8 @@ class Run:
         self._ended = threading.Event()
         self._workers: list[Actor] = []
         self._producers: list[Actor] = []
-        self._calm_until = 0.0
+        self._calm_over = folder / "calm-over"
+        """There from the first fault on."""
         self._indexes = iter(range(1, 1_000_000))
         self.injected: list[Injected] = []
         self.notes: list[str] = []
@@ -117,7 +121,7 @@ class Run:
             index = next(self._indexes)
             rate = self._options.rate / PRODUCERS
             words = [self._broker.url, QUEUE, str(self._effects), str(self._folder / f"log{index}"), str(index)]
-            words += [str(self._options.seed * 1_000 + index), str(rate), str(self._calm_until)]
+            words += [str(self._options.seed * 1_000 + index), str(rate), str(self._calm_over)]
             return python("faults.producer", *words)
 
         return Actor(command, self._folder / f"producer{number}.log")
@@ -137,7 +141,8 @@ class Run:
         pid = chance.choice(self._workers).pid
         children = children_of(pid) if pid is not None else []
         if children:
-            os.kill(chance.choice(children), signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it may have ended by itself
+                os.kill(chance.choice(children), signal.SIGKILL)
 
     def _faults(self) -> dict[str, tuple[float, Callable[[random.Random, Callable[[float], object]], None]]]:
         workers, producers = self._workers, self._producers
@@ -155,18 +160,18 @@ class Run:
 
     def go(self) -> None:
         """Start everything, break things, let all jobs end."""
-        self._calm_until = time.monotonic() + STARTS
+        calm_until = time.monotonic() + STARTS
         self._workers += [self._worker(number) for number in range(WORKERS)]
         self._producers += [self._producer(number) for number in range(PRODUCERS)]
         try:
-            if not self._wait_for_growth(0, 60):
-                self.notes.append(f"no job ran within 60 s of the start: see the logs in {self._folder}")
+            if not self._wait_for_growth(0, 240):
+                self.notes.append(f"no job ran within 240 s of the start: see the logs in {self._folder}")
                 return
-            self._ended.wait(max(CALM, self._calm_until - time.monotonic()))
+            self._ended.wait(max(CALM, calm_until - time.monotonic()))
             faults = self._faults()
             names, weights = list(faults), [weight for weight, _ in faults.values()]
             end = time.monotonic() + self._options.seconds
-            while time.monotonic() < end:
+            while time.monotonic() < end or len(self.injected) < LEAST_FAULTS:
                 name = self._chance.choices(names, weights)[0]
                 # Drawn before anything runs: how long things take must not change what comes next.
                 inner, pause = random.Random(self._chance.random()), self._chance.expovariate(1 / self._options.every)
@@ -176,20 +181,21 @@ class Run:
         finally:
             self._broker.heal()
             for producer in self._producers:
-                if not producer.retire(60):
-                    self.notes.append("a producer did not end by SIGTERM within 60 s")
+                if not producer.retire(120):
+                    self.notes.append("a producer did not end by SIGTERM within 120 s")
         try:
             self._drain()
         finally:
             for worker in self._workers:
-                if not worker.retire(30):
-                    self.notes.append("a worker did not end by SIGTERM within 30 s")
+                if not worker.retire(120):
+                    self.notes.append("a worker did not end by SIGTERM within 120 s")
 
     def _inject(
         self, name: str, do: Callable[[random.Random, Callable[[float], object]], None], chance: random.Random
     ) -> None:
         fault = Injected(name, time.monotonic(), self._effects.stat().st_size)
         self.injected.append(fault)
+        self._calm_over.touch()  # behind the fault's place: no job breaks anything before
         print(f"{fault.began:.2f} {name}", file=sys.stderr, flush=True)
         do(chance, self._ended.wait)
         over = time.monotonic()
@@ -217,7 +223,7 @@ class Run:
 
     def _drain(self) -> None:
         """Wait until every queue is empty: a queue of RabbitMQ says nothing of retries that are not due yet."""
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + 300
         empty = 0
         while empty < (2 if isinstance(self._broker, FaultySqlite) else LAST_RETRY):
             busy = []
@@ -230,7 +236,7 @@ class Run:
                 ]
             empty = 0 if busy else empty + 1
             if time.monotonic() > deadline:
-                self.notes.append(f"the queues were not empty 180 s after the last fault: {busy}")
+                self.notes.append(f"the queues were not empty 300 s after the last fault: {busy}")
                 return
             time.sleep(1)
 

@@ -22,7 +22,7 @@ def run(script: str, *words: str, cwd: Path | None = None, **environment: str) -
         text=True,
         cwd=cwd,
         env={**os.environ, **environment},
-        timeout=120,
+        timeout=240,
     )
     assert (answer.returncode, answer.stderr) == (0, ""), answer
     return answer.stdout
@@ -193,8 +193,8 @@ def test_ctrl_c_ends_a_wait_for_a_result(url: str) -> None:
 import os, signal, sys, threading, leveret
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
 job = leveret.App(sys.argv[1]).send_task("f")
-threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
 try:
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
     job.result()
 except KeyboardInterrupt:
     print("interrupted")

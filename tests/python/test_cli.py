@@ -242,7 +242,7 @@ def test_a_worker_stops_at_sigterm_with_a_summary(url: str) -> None:
         banner += worker.stderr.readline()
     assert url.removeprefix("sqlite:///") in banner
     worker.send_signal(signal.SIGTERM)
-    out, _ = worker.communicate(timeout=60)
+    out, _ = worker.communicate(timeout=240)
     assert worker.returncode == 0
     assert json.loads(out)["succeeded"] == 0
 

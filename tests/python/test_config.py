@@ -39,7 +39,7 @@ def cli(*words: str, expect: int = 0, cwd: Path | None = None, **environment: st
         text=True,
         cwd=cwd,
         env={**os.environ, **environment},
-        timeout=60,
+        timeout=240,
     )
     assert done.returncode == expect, done
     return done.stdout, done.stderr

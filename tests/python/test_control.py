@@ -27,7 +27,7 @@ def cli(*words: str, expect: int = 0) -> tuple[str, str]:
     """Run `leveret WORDS`; an error is one line."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LEVERET_")}
     done = subprocess.run(
-        [sys.executable, "-m", "leveret", *words], check=False, capture_output=True, text=True, timeout=60, env=kept
+        [sys.executable, "-m", "leveret", *words], check=False, capture_output=True, text=True, timeout=240, env=kept
     )
     assert done.returncode == expect, done
     if expect:
@@ -42,7 +42,7 @@ def answer(*words: str) -> dict[str, Any]:
 
 def until(condition: Callable[[], bool]) -> None:
     """Wait for what another process or thread brings about."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -64,7 +64,7 @@ def test_a_waiting_job_that_is_cancelled_ends_so_at_once(app: leveret.App) -> No
     assert asyncio.run(later.cancel_async())
     for job in (now, later):
         with pytest.raises(leveret.JobCancelled, match=job.id):
-            job.result(10)
+            job.result(60)
     stats = app.client().stats("native")[0]
     assert (stats["ready"], stats["delayed"]) == (1, 0)
     assert kept.id != now.id
@@ -82,10 +82,10 @@ def test_jobs_of_a_batch_are_cancelled_one_by_one(app: leveret.App) -> None:
     assert len(jobs.messages) == 1
     assert jobs[3].cancel()
     with pytest.raises(leveret.JobCancelled):
-        jobs[3].result(10)
+        jobs[3].result(60)
     assert app.worker().run_until_idle(60).cancelled == 1
     assert ran == [0, 1, 2, 4, 5, 6, 7, 8, 9]
-    assert [r if isinstance(r, int) else type(r) for r in jobs.results(10, return_exceptions=True)] == [
+    assert [r if isinstance(r, int) else type(r) for r in jobs.results(60, return_exceptions=True)] == [
         0, 1, 2, leveret.JobCancelled, 4, 5, 6, 7, 8, 9,
     ]  # fmt: skip
 
@@ -130,7 +130,7 @@ def test_a_jobs_progress_is_read_by_its_sender(where: str, url: str) -> None:
     async def slow() -> None:
         job = leveret.current_job()
         job.set_progress(0.4, "käse")
-        await asyncio.to_thread(go_on.wait, 60)
+        await asyncio.to_thread(go_on.wait, 240)
         job.set_progress(None, "almost")
 
     with app, app.worker():
@@ -220,7 +220,7 @@ def test_jobs_are_cancelled_by_their_ids(app: leveret.App, url: str) -> None:
     }
     assert cli("jobs", "cancel", third.id, "--url", url)[0] == f"{third.id}: cancelled\n"
     with pytest.raises(leveret.JobCancelled):
-        first.result(10)
+        first.result(60)
     assert app.client().stats("native")[0]["ready"] == 0
     assert "no job's id" in cli("jobs", "cancel", "x", "--url", url, expect=2)[1]
 
@@ -258,7 +258,7 @@ def test_workers_and_what_they_run_are_shown(app: leveret.App, url: str) -> None
 
     @app.task
     def patient() -> None:
-        hold.wait(60)
+        hold.wait(240)
 
     job = patient.send()
     assert "no workers" in cli("inspect", "workers", "--url", url)[0]
@@ -286,7 +286,7 @@ def test_top_shows_queues_and_how_long_their_oldest_job_waits(app: leveret.App, 
     app.native(noop).send_many([(1, 1), (2, 2)])
     (queue,) = answer("top", "--once", "--interval", "0.2", "--url", url)["queues"]
     assert (queue["queue"], queue["ready"], queue["ready_jobs"]) == ("native", 1, 2)
-    assert 0.2 <= queue["oldest_s"] < 60
+    assert 0.2 <= queue["oldest_s"] < 300
     assert queue["messages_change_per_s"] == 0
     assert "native" in cli("top", "--once", "--interval", "0.2", "--url", url)[0]
     assert "add --once" in cli("top", "--url", url, expect=2)[1]
@@ -345,7 +345,7 @@ def test_top_draws_until_ctrl_c(app: leveret.App, url: str) -> None:
                 drawn += os.read(ours, 65_536)
             except OSError:  # its end is closed
                 break
-        assert program.wait(60) == 0
+        assert program.wait(240) == 0
     finally:
         program.kill()
         program.wait()

@@ -64,6 +64,6 @@ def test_bash_completes_commands_and_options(tmp_path: Path) -> None:
             text=True,
             cwd=tmp_path,
             env={**asked, "COMP_WORDS": words, "COMP_CWORD": at},
-            timeout=60,
+            timeout=240,
         )
         assert wanted in done.stdout.splitlines()

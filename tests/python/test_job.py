@@ -69,7 +69,7 @@ def test_timeout_names_the_file_and_whether_a_worker_is_there(
     began = time.monotonic()
     with pytest.raises(leveret.ResultTimeout) as caught:
         job.result(0.1)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60
     assert f"{tmp_path}/jobs.db" in str(caught.value)
     assert 'no worker takes jobs of queue "native"' in str(caught.value)
     assert "within 0.1 s" in str(caught.value)
@@ -195,7 +195,7 @@ def test_event_loops_await_results(task: Task, work: Callable[[], _core.Worker])
         jobs = [await task.send_async(i, i % 25) for i in range(50)]
         work()
         assert await asyncio.gather(*jobs) == [reference(i % 25) for i in range(50)]
-        assert await jobs[0].result_async(1) == reference(0), "it stays"
+        assert await jobs[0].result_async(60) == reference(0), "it stays"
         many = await task.send_many_async((i, i % 25) for i in range(3000))
         streamed = [result async for result in many.results_async(60)]
         assert streamed == [reference(i % 25) for i in range(3000)]

@@ -15,7 +15,7 @@ from leveret import limits
 from leveret.limits import limited
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _names = itertools.count()
 
@@ -34,7 +34,8 @@ def spin() -> None:
 
 
 def test_a_handler_that_runs_too_long_is_interrupted_and_may_end_in_its_own_way(app: leveret.App) -> None:
-    @app.task(soft_limit=0.05, max_retries=0)
+    # Long enough for the handler to be where it catches the interrupt.
+    @app.task(soft_limit=1, max_retries=0)
     def tidy() -> str:
         try:
             spin()
@@ -59,7 +60,8 @@ def test_a_handler_that_runs_too_long_is_interrupted_and_may_end_in_its_own_way(
 def test_a_coroutine_is_cancelled_where_it_awaits(app: leveret.App) -> None:
     seen: list[type[BaseException]] = []
 
-    @app.task(soft_limit=0.05, max_retries=0)
+    # Long enough for the coroutine to be where it awaits.
+    @app.task(soft_limit=1, max_retries=0)
     async def late() -> None:
         try:
             await asyncio.Event().wait()
@@ -108,7 +110,7 @@ def test_an_interrupt_at_any_step_leaves_the_limits_of_others_in_order() -> None
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(60)
+            thread.join(240)
         assert not any(thread.is_alive() for thread in threads)
     finally:
         sys.setswitchinterval(usual)
@@ -132,16 +134,25 @@ def test_a_watch_whose_thread_could_not_be_started_is_started_by_the_next(monkey
 
 def test_the_soonest_limit_comes_first() -> None:
     order: list[str] = []
+    over = threading.Event()
 
-    def run(name: str, seconds: float) -> None:
+    def spin_until_over() -> None:
+        while not over.is_set():
+            pass
+
+    def run(name: str, what: Callable[[], None], seconds: float) -> None:
         try:
-            limited(spin, seconds)()
+            limited(what, seconds)()
         except leveret.SoftTimeLimit:
             order.append(name)
 
-    threads = [threading.Thread(target=run, args=each) for each in (("late", 0.3), ("soon", 0.05))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert order == ["soon", "late"]
+    late = threading.Thread(target=run, args=("late", spin_until_over, 3_600))
+    soon = threading.Thread(target=run, args=("soon", spin, 0.05), daemon=True)
+    late.start()
+    soon.start()
+    soon.join(120)
+    over.set()
+    late.join()
+    assert order == ["soon"]
+    run("late", spin, 0.05)
+    assert order == ["soon", "late"], "what has ended holds up nobody"

@@ -62,7 +62,7 @@ def test_completed_jobs_come_as_they_end(app: leveret.App, tasks: dict[str, Any]
     late = tasks["half"].options(queue="late").send(2)
     jobs = tasks["half"].send_many((n,) for n in range(0, 2000, 2))
     finish(app)
-    stream = app.as_completed([late, *jobs], timeout=30)
+    stream = app.as_completed([late, *jobs], timeout=240)
     first = list(itertools.islice(stream, 1000))
     assert {one.job.id for one in first} == set(jobs.ids)
     app.worker(queues=["late"]).run_until_idle(30)
@@ -184,7 +184,7 @@ def test_a_running_job_says_so(app: leveret.App) -> None:
     @app.task
     def wait() -> None:
         began.set()
-        go.wait(30)
+        go.wait(240)
 
     job = wait.send()
     with app.worker():
