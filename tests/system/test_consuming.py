@@ -28,9 +28,22 @@ CONSUMER_TIMEOUT = 3
 READ = ("set_permissions", "-p", "/", "guest", ".*", ".*", ".*")
 NO_READ = ("set_permissions", "-p", "/", "guest", ".*", ".*", "^$")
 NO_CONFIGURE = ("set_permissions", "-p", "/", "guest", "^$", ".*", ".*")
-CONSUMERS = """{ok, Q} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"QUEUE">>)),
-    [{Channel, Tag} | _] = [{element(1, C), element(2, C)} || C <- rabbit_amqqueue:consumers(Q)], """
-"""Erlang: the first consumer of a queue."""
+WITH_CONSUMER = """{ok, Q} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"QUEUE">>)),
+    case [{element(1, C), element(2, C)} || C <- rabbit_amqqueue:consumers(Q)] of
+        [{Channel, Tag} | _] -> DO;
+        [] -> none
+    end."""
+"""Erlang: what is done with the first consumer of a queue; a worker that was stalled too long may have none."""
+
+
+@contextmanager
+def withheld(node: RabbitNode, permissions: tuple[str, ...]) -> Iterator[None]:
+    """Take permissions away until the block's end."""
+    node.ctl(*permissions)
+    try:
+        yield
+    finally:
+        node.ctl(*READ)
 
 
 @pytest.fixture(scope="module")
@@ -114,35 +127,33 @@ def watched(node: RabbitNode, tmp_path: Path, effects: Path) -> Iterator[Watched
 
 
 def test_a_consumer_that_its_queue_forgot_is_made_again(node: RabbitNode, watched: Watched) -> None:
-    # It may not consume again yet, so that the state lasts.
-    node.ctl(*NO_READ)
-    began = time.monotonic()
     # The queue drops its consumer, and nobody tells the channel: what defects of the server after partitions look like.
-    forget = "ra:process_command(amqqueue:get_pid(Q), rabbit_fifo:make_checkout({Tag, Channel}, cancel, #{}))."
-    node.ctl("eval", CONSUMERS.replace("QUEUE", watched.queue) + forget)
-    watched.wait_bad(
-        began + node_took(began), "counts no consumer of it", "has forgotten its consumer", "does not consume"
-    )
-    node.ctl(*READ)
+    forget = "ra:process_command(amqqueue:get_pid(Q), rabbit_fifo:make_checkout({Tag, Channel}, cancel, #{}))"
+    # It may not consume again yet, so that the state lasts.
+    with withheld(node, NO_READ):
+        began = time.monotonic()
+        node.ctl("eval", WITH_CONSUMER.replace("QUEUE", watched.queue).replace("DO", forget))
+        watched.wait_bad(
+            began + node_took(began), "counts no consumer of it", "has forgotten its consumer", "does not consume"
+        )
     watched.wait_good()
 
 
 def test_a_channel_that_ended_without_a_word_is_found(node: RabbitNode, watched: Watched) -> None:
-    node.ctl(*NO_READ)
-    began = time.monotonic()
-    node.ctl("eval", CONSUMERS.replace("QUEUE", watched.queue) + "rabbit_channel:shutdown(Channel).")
-    watched.wait_bad(began + node_took(began), "")
-    node.ctl(*READ)
+    with withheld(node, NO_READ):
+        began = time.monotonic()
+        end = "rabbit_channel:shutdown(Channel)"
+        node.ctl("eval", WITH_CONSUMER.replace("QUEUE", watched.queue).replace("DO", end))
+        watched.wait_bad(began + node_took(began), "")
     watched.wait_good()
 
 
 def test_a_consumer_that_the_broker_cancelled_is_made_again_with_its_queue(node: RabbitNode, watched: Watched) -> None:
     # It may not make the queue again yet, so that the state lasts.
-    node.ctl(*NO_CONFIGURE)
-    began = time.monotonic()
-    node.ctl("delete_queue", watched.queue)
-    watched.wait_bad(began + node_took(began), "does not consume")
-    node.ctl(*READ)
+    with withheld(node, NO_CONFIGURE):
+        began = time.monotonic()
+        node.ctl("delete_queue", watched.queue)
+        watched.wait_bad(began + node_took(began), "does not consume")
     watched.wait_good()
 
 
@@ -163,13 +174,12 @@ def test_a_channel_that_was_closed_for_a_slow_job_is_replaced(
     watched.broker.send({"task": "gated", "args": [str(watched.broker.effects_file), 1, str(gate)]})
     until(lambda: watched.broker.times_run()[1] > 0, "the slow job runs")
     began = time.monotonic()
-    node.ctl(*NO_READ)
-    # consumer_timeout: the broker takes its message back and closes the channel. It may have done so before, while
-    # rabbitmqctl was at work, and the job then runs for the second time or the third.
-    first = watched.wait_bad(began + node_took(began) + CONSUMER_TIMEOUT, "does not consume")
-    assert first - sent > CONSUMER_TIMEOUT / 2
-    gate.touch()
-    node.ctl(*READ)
+    with withheld(node, NO_READ):
+        # consumer_timeout: the broker takes its message back and closes the channel. It may have done so before, while
+        # rabbitmqctl was at work, and the job then runs for the second time or the third.
+        first = watched.wait_bad(began + node_took(began) + CONSUMER_TIMEOUT, "does not consume")
+        assert first - sent > CONSUMER_TIMEOUT / 2
+        gate.touch()
     watched.wait_good()
     until(lambda: watched.broker.times_run()[1] >= 2, "the job that was taken back runs again")
 
