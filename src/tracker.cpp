@@ -468,7 +468,6 @@ void tracker::check_burst() {
 
 void tracker::stop(std::function<void()> drained) {
   stopping_ = true;
-  stopping_flag_.store(true, std::memory_order_relaxed);
   drained_ = std::move(drained);
   for (const auto& queue : queues_) {
     if (queue->subscription == 0) continue;
@@ -480,6 +479,8 @@ void tracker::stop(std::function<void()> drained) {
     });
   }
   for (auto& [token, a] : active_) a.running->wind_down();
+  // Told last: a handler that returns at this word must find no further job to start.
+  stopping_flag_.store(true, std::memory_order_relaxed);
   for (const auto& queue : queues_) {
     while (!queue->behind.empty()) {
       release(queue->behind.front().token);

@@ -264,7 +264,7 @@ int run(const worker_command_options& options, const registry& own_tasks) {
   }
   tell_systemd("STOPPING=1");
   const int before = signals_seen;
-  if (before > 0) log.log(LEVERET_INFO, "stopping", {}, "receiving has ended; running jobs may end");
+  if (before > 0) log.log(LEVERET_INFO, "stopping", {}, "receiving ends; running jobs may end");
 
   // `stop` blocks for the grace; this thread goes on listening for the second signal.
   worker_summary summary;

@@ -463,6 +463,16 @@ TEST(rabbitmq_window, follows_the_size_of_messages_and_loses_none) {
   EXPECT_TRUE(becomes([&] { return p.stats(queue).first.at(0).ready == 0u; }));
 }
 
+// A first prefetch for messages of the largest size is 64; concurrency may want more, and less than twice as many.
+TEST(rabbitmq_window, is_filled_with_small_messages) {
+  peer p;
+  const std::string queue = unique("small");
+  p.declare(queue);
+  p.must_publish(many(queue, 150));
+  consumer c(p, queue, {100, 32u << 20});
+  for (int i = 0; i < 100; ++i) (void)c.next();  // none is settled
+}
+
 // ---- faults ----
 
 TEST(rabbitmq_faults, a_reset_amid_publishing_loses_nothing) {

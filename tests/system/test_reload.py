@@ -175,7 +175,7 @@ def test_a_job_that_runs_at_a_change_ends_and_is_not_run_twice(project: Path, ap
         waiting = [send(app, "answer") for _ in range(20)]
         before = len(worker.log)
         edit(project, "0 + 1", "0 + 2")
-        worker.wait_log("stopping receiving has ended", before)
+        worker.wait_log("stopping receiving ends", before)
         again = len(worker.log)
         edit(project, "0 + 2", "0 + 3")
         worker.wait_log("reload_seen tasks.py", again)
@@ -211,7 +211,7 @@ def test_ctrl_c_reaches_a_background_job_and_lets_running_jobs_end(project: Path
         job = send(app, "wait", str(held))
         until((project / "held.runs").exists, "it runs")
         worker.signal(signal.SIGINT)
-        worker.wait_log("stopping receiving has ended")
+        worker.wait_log("stopping receiving ends")
         held.write_text("go on")
         assert worker.summary()["succeeded"] == 1
     assert job.result(timeout=PATIENCE) == 1
@@ -226,7 +226,7 @@ def test_past_the_grace_and_at_a_second_signal_the_exit_code_is_the_workers(proj
             until((project / "held.runs").exists, "it runs")
             for number in range(signals):
                 worker.signal(signal.SIGTERM)
-                worker.wait_log("stopping receiving has ended")
+                worker.wait_log("stopping receiving ends")
                 assert number < 2
             assert worker.summary(expect=1)["grace_exceeded"] is True
             until(lambda: not below(worker.pid), "its processes are gone")

@@ -83,9 +83,13 @@ void consumers::retry_later(const std::shared_ptr<subscription>& s) {
                             [this, s] { start(s); });
 }
 
-std::uint32_t consumers::wanted_prefetch(const subscription& s) const {
+std::uint32_t consumers::most_prefetch(const subscription& s) {
   if (s.ordered) return 1;
-  std::uint64_t most = std::clamp<std::uint64_t>(s.w.most != 0 ? s.w.most : s.w.messages, 1, kMostPrefetch);
+  return std::clamp<std::uint32_t>(s.w.most != 0 ? s.w.most : s.w.messages, 1, kMostPrefetch);
+}
+
+std::uint32_t consumers::wanted_prefetch(const subscription& s) const {
+  std::uint64_t most = most_prefetch(s);
   if (s.sizes >= kSizesBeforeJudging) {
     const auto fits = static_cast<std::uint64_t>(static_cast<double>(s.w.bytes) / std::max(s.mean_size, 1.0));
     most = std::clamp<std::uint64_t>(fits, 1, most);
@@ -305,10 +309,11 @@ void consumers::arrived(const std::shared_ptr<stream>& st, incoming message) {
   if (message.props.delivery_count >= 0) s->counts = true;
   s->waiting.push_back({st, std::move(message)});
   hand_out(*s);
-  // Only a large difference is worth a new channel.
+  // Only a large difference is worth a new channel; or that between some and all that the window has room for.
   const std::uint32_t wanted = wanted_prefetch(*s);
   if (s->sizes >= kSizesBeforeJudging && s->current == st &&
-      (wanted < st->prefetch / 2 || (wanted > st->prefetch && wanted / 2 >= st->prefetch))) {
+      (wanted < st->prefetch / 2 ||
+       (wanted > st->prefetch && (wanted / 2 >= st->prefetch || wanted == most_prefetch(*s))))) {
     swap(s);
   }
 }

@@ -119,6 +119,8 @@ class consumers {
   void watch(const std::shared_ptr<subscription>& s);
   void look(const std::shared_ptr<stream>& st);
   void tell_problem(subscription& s, const std::string& text);
+  /// What the window has room for, of whatever size the messages are.
+  [[nodiscard]] static std::uint32_t most_prefetch(const subscription& s);
   [[nodiscard]] std::uint32_t wanted_prefetch(const subscription& s) const;
 
   reactor& reactor_;
