@@ -72,8 +72,13 @@ if(LEVERET_CONFORMANCE_SOURCES)
   leveret_test(conformance_test ${LEVERET_CONFORMANCE_SOURCES})
 endif()
 
-leveret_test_is_long(90 rabbitmq_test)
+# Ten thousand runs are worth a slower build; sanitizers see fewer.
+if(NOT LEVERET_SANITIZE)
+  set_property(SOURCE tests/cpp/simulation_test.cpp APPEND PROPERTY COMPILE_OPTIONS -O2)
+endif()
+
+leveret_test_is_long(90 rabbitmq_test simulation_test)
 leveret_test_is_long(60 conformance_test)
-leveret_test_is_long(30 simulation_test sqlite_power_cut_test sqlite_processes_test sqlite_test)
+leveret_test_is_long(30 sqlite_upkeep_test sqlite_power_cut_test sqlite_processes_test sqlite_test)
 
 include("${PROJECT_SOURCE_DIR}/tests/cpp/plugins.cmake" OPTIONAL)
