@@ -233,7 +233,7 @@ TEST(sqlite_processes, closing_one_transport_leaves_the_signs_of_life_of_its_nei
 }
 
 // ThreadSanitizer cannot follow a fork amid threads whose child starts threads of its own ("dup thread with used id").
-// The plain build and AddressSanitizer's run these two.
+// The plain build runs these two.
 #ifndef __SANITIZE_THREAD__
 TEST(sqlite_processes, a_forked_child_opens_the_file_again_and_outlives_its_parent) {
   const folder f;
@@ -255,6 +255,8 @@ TEST(sqlite_processes, a_forked_child_opens_the_file_again_and_outlives_its_pare
   EXPECT_EQ(s.queue("q").ready, 42u);
 }
 
+// AddressSanitizer's allocator may be locked by another thread at the fork: it then stays so in the child.
+#ifndef __SANITIZE_ADDRESS__
 TEST(sqlite_processes, a_child_forked_amid_its_parents_commits_finds_no_lock_held) {
   const folder f;
   session s(f.url());
@@ -286,6 +288,7 @@ TEST(sqlite_processes, a_child_forked_amid_its_parents_commits_finds_no_lock_hel
   committing.join();
   EXPECT_EQ(bad, 0);
 }
+#endif
 
 #endif
 
