@@ -49,9 +49,10 @@ STANDARD = frozenset(
     """.split(),  # noqa: SIM905 - a list of a hundred literals would be a hundred lines
 )
 
-# What talks to people is not the core: the worker as a program, and its processes.
+# What talks to people is not the core: the worker as a program, its processes, and what only tests' builds have.
 PROGRAM = re.compile(
     r"src/worker_(command|main)(_\w+)?\.cpp|src/worker_command/.*|include/leveret/worker\.hpp|bindings/pool_child\.cpp"
+    r"|src/faults\.hpp"
 )
 # Not a member of that name: neither its call, nor its definition, nor its declaration.
 LOUD = re.compile(

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <utility>
 
+#include "faults.hpp"
 #include "ids.hpp"
 #include "plugin.hpp"
 #include "redelivery.hpp"
@@ -47,6 +48,7 @@ struct running_attempt {
     const failed_attempt attempt{time.wall(), settings.worker, dead.error};
     dead.text =
         dead_record(who.id, task, base_queue(std::string(queue)), reason, error, ran ? &attempt : nullptr, line);
+    if (ran) faults::hit(faults::point::after_result);
     sink.failed(who, std::move(dead), reason, retry_count + (ran ? 1 : 0));
   }
 
@@ -63,6 +65,7 @@ struct running_attempt {
                        std::to_string(kMaxResultBytes),
                    true);
         } else {
+          faults::hit(faults::point::after_result);
           sink.succeeded(who, result);
         }
         return;
@@ -91,6 +94,7 @@ struct running_attempt {
     retry.error = failure;
     const failed_attempt attempt{time.wall(), settings.worker, retry.error};
     retry.text = rewrite_line(line, who.id, retry.next_retry_count, &attempt);
+    faults::hit(faults::point::after_result);
     sink.failed(who, std::move(retry), {}, 0);
   }
 };
@@ -115,6 +119,7 @@ class deferred_attempt final : public pending_attempt {
 
   void finish(leveret_outcome outcome, std::string_view result, std::string_view failure,
               std::int64_t delay_ms) override {
+    faults::hit(faults::point::after_effect);
     json_writer checked;
     const bool complete = result.empty() || checked.raw(result);
     attempt_.end(*sink_, outcome, result, complete, failure, delay_ms);
@@ -272,6 +277,7 @@ void attempt_runner::run_task(const message_view& m, const job_identity& who, st
     now_ = nullptr;
     sink_ = nullptr;
     if (deferred) return;
+    faults::hit(faults::point::after_effect);
   }
   const std::string& result = frame_.result.text();
   attempt.end(sink, outcome, result, result.empty() || frame_.result.complete(), frame_.failure, frame_.delay_ms);

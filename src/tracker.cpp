@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "faults.hpp"
 #include "ordered.hpp"
 #include "ordered_work.hpp"
 
@@ -126,6 +127,7 @@ std::vector<running_job> tracker::running(std::size_t most) {
 // ---- receiving ----
 
 void tracker::on_delivery(consumed_queue& queue, delivery d) {
+  faults::hit(faults::point::after_claim);
   if (deliveries_++ == 0) first_delivery_ = loop_.now();
   if (stopping_) {
     release(d.token);
@@ -300,7 +302,10 @@ void tracker::flush_settlements() {
   auto batch = std::make_shared<std::vector<pending>>(std::exchange(ready_to_settle_, {}));
   std::vector<settlement> what;
   what.reserve(batch->size());
-  for (pending& p : *batch) what.push_back(p.plan.what);
+  for (pending& p : *batch) {
+    if (p.last) faults::hit(faults::point::before_settle);
+    what.push_back(p.plan.what);
+  }
   transport_.settle(std::move(what), [this, batch](const std::vector<settle_outcome>& outcomes) {
     for (std::size_t i = 0; i < batch->size(); ++i) on_settled(std::move((*batch)[i]), outcomes[i]);
     check_drained();
@@ -340,6 +345,7 @@ void tracker::on_settled(pending p, const settle_outcome& outcome) {
              outcome.why.empty() ? "the delivery was lost meanwhile; its jobs run elsewhere" : outcome.why);
     return;
   }
+  faults::hit(faults::point::after_settle);
   last_settled_ = loop_.now();
   counts_ += p.plan.counts;
   last_retry_due_ = std::max(last_retry_due_, p.plan.last_retry_due);

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "../cancelled_jobs.hpp"
+#include "../faults.hpp"
 #include "../worker.hpp"
 
 namespace leveret::core {
@@ -356,6 +357,7 @@ bool pool_child::run_block(std::uint32_t writer, attempt_runner& runner, block_v
     w.running.store(pack(key, line), std::memory_order_release);
     w.started.store(++started, std::memory_order_relaxed);
     sink.begin(line);
+    faults::hit(faults::point::in_child);
     runner.run(m, block.line(line), block.index(line), sink);
   }
   w.running.store(0, std::memory_order_release);

@@ -9,6 +9,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "../faults.hpp"
+
 namespace leveret::core {
 namespace {
 
@@ -332,6 +334,7 @@ void process_pool::drain() {
             control_->progress(r.result_id, r.dead_reason, r.json);
             return;
           }
+          faults::hit(faults::point::in_io_process);
           const auto found = placed_.find(key_of(r.line));
           if (found == placed_.end()) return;
           // What is said has ended, also if the writer dies before it sets its own bit: else the line would run again.

@@ -86,3 +86,8 @@ endforeach()
 add_executable(pool_child "${PROJECT_SOURCE_DIR}/tests/cpp/children/pool_child.cpp")
 target_link_libraries(pool_child PRIVATE leveret_core leveret_warnings)
 add_dependencies(leveret_tests pool_child)
+
+# What failpoints_test kills: it has the points of the core that it is linked with.
+add_executable(failpoint_worker "${PROJECT_SOURCE_DIR}/tests/cpp/children/failpoint_worker.cpp")
+target_link_libraries(failpoint_worker PRIVATE leveret_core leveret_warnings)
+add_dependencies(failpoints_test failpoint_worker)

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "faults.hpp"
+
 namespace leveret::core::rabbitmq {
 namespace {
 
@@ -337,6 +339,7 @@ void sender::published(const std::shared_ptr<one_settlement>& s, std::vector<pub
     complete(s, settle_status::settled, {});
     return;
   }
+  faults::hit(faults::point::before_ack);
   consumers_.finish(s->token, [this, s](bool acked) {
     if (acked) {
       complete(s, settle_status::settled, {});

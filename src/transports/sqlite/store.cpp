@@ -7,8 +7,8 @@
 #include <cstring>
 #include <fstream>
 
+#include "faults.hpp"
 #include "ordered.hpp"
-#include "transports/sqlite/faults.hpp"
 #include "transports/sqlite/schema.hpp"
 
 namespace leveret::core::sqlite {
@@ -224,7 +224,7 @@ void store::checkpoint_if_needed() {
 void store::try_checkpoint() noexcept {
   // The WAL-reset race (SQLite before 3.51.3): a checkpoint must not run while another connection restarts the log. The
   // write lock of db_ keeps every writer out while second_ copies.
-  if (!faults::skips("checkpoint_lock")) {
+  if (!faults::skips(faults::point::checkpoint_lock)) {
     db_.busy_timeout(0);
     const int code = begin_.try_run();
     db_.busy_timeout(kReadPatienceMs);

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "transports/sqlite/faults.hpp"
+#include "faults.hpp"
 #include "transports/sqlite/fork.hpp"
 #include "transports/sqlite/writer.hpp"
 
@@ -104,12 +104,12 @@ void writer::transact() {
         return std::nullopt;
       }
       run_steps();
-      faults::hit("before_commit");
+      faults::hit(faults::point::before_commit);
       store_.commit();
     } catch (const database_error& e) {
       return e;
     }
-    faults::hit("after_commit");
+    faults::hit(faults::point::after_commit);
     committed();
     return std::nullopt;
   };

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "transports/sqlite/faults.hpp"
+#include "faults.hpp"
 #include "transports/sqlite/fork.hpp"
 #include "transports/sqlite/schema.hpp"
 
@@ -107,7 +107,7 @@ void writer::run() {
   ::pthread_setname_np(::pthread_self(), "leveret-sqlite");
   const inside_sqlite inside;
   while (true) {
-    faults::hit("round");
+    faults::hit(faults::point::round);
     const std::uint32_t seen = seat_.word();
     note_rings(seat_.take_rung());
     take_inbox();

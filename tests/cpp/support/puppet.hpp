@@ -15,7 +15,7 @@ namespace leveret::test {
 
 class puppet {
  public:
-  /// Starts it, with LEVERET_FAULT_POINT as given (transports/sqlite/faults.hpp).
+  /// Starts it, with LEVERET_FAULT_POINT as given (faults.hpp).
   explicit puppet(const std::string& fault_point = {});
   /// kill -9, if it still lives.
   ~puppet();
