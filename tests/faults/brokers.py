@@ -62,7 +62,7 @@ class FaultyBroker(ABC):
 class FaultySqlite(FaultyBroker):
     """A SQLite file."""
 
-    heals_within = 20.0  # well below the lease of 30 s; a loaded machine may need some of it to start a worker
+    heals_within = 5.0
 
     def __init__(self, folder: Path) -> None:
         """Use a file in `folder`."""
@@ -116,7 +116,7 @@ class FaultySqlite(FaultyBroker):
 class FaultyRabbit(FaultyBroker):
     """A private RabbitMQ node behind a proxy."""
 
-    heals_within = 40.0  # two heartbeats, and as much for a loaded machine
+    heals_within = 25.0  # two heartbeats and 5 s
 
     def __init__(self) -> None:
         """Make it; `start` starts it."""
