@@ -693,6 +693,23 @@ TEST(rabbitmq_faults, a_blocked_broker_is_noticed_and_consumers_go_on) {
   EXPECT_TRUE(becomes([&] { return p->how_it_is().state == health_state::connected; }));
 }
 
+TEST(rabbitmq_faults, a_leader_that_is_slow_to_count_is_waited_for) {
+  peer p;
+  const std::string queue = unique("slow");
+  p.declare(queue);
+  p.must_publish(many(queue, 5));
+  const std::string leader = "(whereis(list_to_atom(\"%2F_" + queue + "\"))).";
+  rabbitmq_node::shared().command("ctl eval sys:suspend" + leader);
+  std::promise<std::vector<queue_stats>> answer;
+  p->stats(queue, [&](std::vector<queue_stats> stats, const maybe_failure& why) {
+    EXPECT_FALSE(why) << why->text;
+    answer.set_value(std::move(stats));
+  });
+  // Takes longer than the 250 ms after which the broker makes an answer up.
+  rabbitmq_node::shared().command("ctl eval sys:resume" + leader);
+  EXPECT_EQ(wait(answer.get_future(), "stats").at(0).ready, 5u);
+}
+
 TEST(rabbitmq_faults, a_message_too_large_for_the_broker_is_refused_alone) {
   // 3.10 takes 128 MiB and 4.0 16 MiB: the policy makes both the same.
   limits lim = quick();

@@ -215,8 +215,7 @@ void consumers::give_back(const std::shared_ptr<stream>& st) {
 // of a channel that is closed then are lost. Asking the queue itself makes the channel wait for it.
 void consumers::caught_up(const std::shared_ptr<stream>& st, stopped then) {
   ++st->asking;
-  declaration ask = declaration::passive(st->sub->queue);
-  st->ch->call(AMQP_QUEUE_DECLARE_METHOD, ask.method(), [this, st, then = std::move(then)](const call_result& r) {
+  st->count([this, st, then = std::move(then)](const call_result& r, const queue_counts&) {
     --st->asking;
     then(r.done());
     give_back(st);

@@ -77,12 +77,9 @@ void consumers::rebalance() {
   for (const auto& [base, id] : memberships_) {
     const auto member = subscriptions_.find(id);
     if (member == subscriptions_.end() || !member->second->current || !member->second->current->confirmed) continue;
-    declaration ask = declaration::passive(member->second->queue);
-    member->second->current->ch->call(
-        AMQP_QUEUE_DECLARE_METHOD, ask.method(), [this, base = base](const call_result& r) {
-          if (!r.done() || draining_) return;
-          rebalance(base, static_cast<const amqp_queue_declare_ok_t*>(r.method->decoded)->consumer_count);
-        });
+    member->second->current->count([this, base = base](const call_result& r, const queue_counts& found) {
+      if (r.done() && !draining_) rebalance(base, found.consumers);
+    });
   }
 }
 

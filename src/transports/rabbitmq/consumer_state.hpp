@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "consumer.hpp"
+#include "queue_counts.hpp"
 
 namespace leveret::core::rabbitmq {
 
@@ -11,6 +12,9 @@ struct consumers::stream final : channel_events, std::enable_shared_from_this<st
   stream(consumers& o, std::shared_ptr<subscription> s, std::uint32_t p) : owner(&o), sub(std::move(s)), prefetch(p) {}
 
   void on_deliver(incoming message) override { owner->arrived(shared_from_this(), std::move(message)); }
+  /// Asks for the queue's counts on this channel, behind all that was sent on it.
+  void count(on_counts then);
+
   void on_cancelled() override {
     owner->stream_ended(shared_from_this(), AMQP_NOT_FOUND, "the broker cancelled the consumer (queue deleted?)");
   }
@@ -73,5 +77,11 @@ struct consumers::subscription {
   std::uint32_t sizes = 0;
   bool counts = false;  // a delivery count was seen
 };
+
+inline void consumers::stream::count(on_counts then) {
+  ask_counts([channel = ch](amqp_method_number_t id, void* method,
+                            on_reply reply) { channel->call(id, method, std::move(reply)); },
+             sub->queue, std::move(then));
+}
 
 }  // namespace leveret::core::rabbitmq

@@ -72,12 +72,11 @@ void consumers::watch(const std::shared_ptr<subscription>& s) {
 void consumers::look(const std::shared_ptr<stream>& st) {
   st->looking = true;
   st->looked = reactor::clock::now();
-  declaration ask = declaration::passive(st->sub->queue);
-  st->ch->call(AMQP_QUEUE_DECLARE_METHOD, ask.method(), [this, st](const call_result& r) {
+  st->count([this, st](const call_result& r, const queue_counts& found) {
     st->looking = false;
     subscription& s = *st->sub;
     if (!r.done() || s.current != st || s.stopping) return;  // an end of the channel is told to the stream
-    if (static_cast<const amqp_queue_declare_ok_t*>(r.method->decoded)->consumer_count > 0) {
+    if (found.consumers > 0) {
       st->missed = 0;
       tell_problem(s, {});
     } else if (++st->missed < kLooksToMiss) {

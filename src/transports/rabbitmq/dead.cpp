@@ -121,10 +121,8 @@ void without_dead_queue(operation& op, const listing_ptr& l) {
 
 // The end of a channel returns what it held a little after the broker has answered: whoever looks next is to see all.
 void answer_when_back(operation& op, const listing_ptr& l) {
-  declaration d = declaration::passive(dead_queue_of(l->queue));
-  op.call(AMQP_QUEUE_DECLARE_METHOD, d.method(), [&op, l](const call_result& r) {
-    const bool back =
-        !r.done() || static_cast<const amqp_queue_declare_ok_t*>(r.method->decoded)->message_count >= l->held;
+  op.count(dead_queue_of(l->queue), [&op, l](const call_result& r, const queue_counts& found) {
+    const bool back = !r.done() || found.messages >= l->held;
     if (back || ++l->looks > kLooks) {  // somebody else may hold some
       op.finish();
       l->then(std::move(l->page), {});
@@ -283,8 +281,7 @@ void revise_dead_queue(operations& ops, const std::string& queue, dead_decision 
       "change the dead jobs of \"" + queue + "\"",
       [r](operation& op) {
         op.needs("read");
-        declaration d = declaration::passive(dead_queue_of(r->queue));
-        op.call(AMQP_QUEUE_DECLARE_METHOD, d.method(), [&op, r](const call_result& answer) {
+        op.count(dead_queue_of(r->queue), [&op, r](const call_result& answer, const queue_counts& found) {
           if (answer.done()) {
             // After a lost connection all that was gathered comes again.
             r->asked = r->bytes = 0;
@@ -292,7 +289,7 @@ void revise_dead_queue(operations& ops, const std::string& queue, dead_decision 
             r->instead.clear();
             r->stay.clear();
             r->tags.clear();
-            r->messages = static_cast<const amqp_queue_declare_ok_t*>(answer.method->decoded)->message_count;
+            r->messages = found.messages;
             revise_more(op, r);
             return;
           }
@@ -303,11 +300,11 @@ void revise_dead_queue(operations& ops, const std::string& queue, dead_decision 
           // No dead queue: no dead jobs, if there is such a queue at all.
           op.fresh_channel();
           declaration base = declaration::passive(r->queue);
-          op.call(AMQP_QUEUE_DECLARE_METHOD, base.method(), [&op, r](const call_result& found) {
-            if (found.done()) {
+          op.call(AMQP_QUEUE_DECLARE_METHOD, base.method(), [&op, r](const call_result& there) {
+            if (there.done()) {
               finish_revision(op, r);
             } else {
-              op.refuse(found.code == AMQP_NOT_FOUND ? errc::not_found : errc::refused, found);
+              op.refuse(there.code == AMQP_NOT_FOUND ? errc::not_found : errc::refused, there);
             }
           });
         });

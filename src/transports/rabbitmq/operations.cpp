@@ -13,6 +13,12 @@ void operation::call(amqp_method_number_t id, void* method, step then) {
                  });
 }
 
+void operation::count(const std::string& queue, on_counts then) {
+  ask_counts([self = shared_from_this()](amqp_method_number_t id, void* method,
+                                         on_reply reply) { self->call(id, method, std::move(reply)); },
+             queue, std::move(then));
+}
+
 void operation::publish(const std::string& queue) {
   if (!ended_ && channel_) (void)channel_->publish("", queue, {}, body(""));
 }
@@ -245,23 +251,20 @@ void count_queue(operations& ops, const std::string& queue, std::function<void(q
       [queue, stats, answer](operation& op) {
         *stats = {};
         stats->queue = queue;
-        declaration d = declaration::passive(queue);
-        op.call(AMQP_QUEUE_DECLARE_METHOD, d.method(), [&op, queue, stats, answer](const call_result& r) {
+        op.count(queue, [&op, queue, stats, answer](const call_result& r, const queue_counts& found) {
           if (!r.done()) {
             op.refuse(r.code == AMQP_NOT_FOUND ? errc::not_found : errc::refused, r);
             return;
           }
-          const auto& ok = *static_cast<const amqp_queue_declare_ok_t*>(r.method->decoded);
-          stats->ready = ok.message_count;
-          stats->consumers = ok.consumer_count;
+          stats->ready = found.messages;
+          stats->consumers = found.consumers;
           if (is_dead_queue(queue)) {
             op.finish();
             (*answer)(*stats, {});
             return;
           }
-          declaration dead = declaration::passive(dead_queue_of(queue));
-          op.call(AMQP_QUEUE_DECLARE_METHOD, dead.method(), [&op, stats, answer](const call_result& d2) {
-            if (d2.done()) stats->dead = static_cast<const amqp_queue_declare_ok_t*>(d2.method->decoded)->message_count;
+          op.count(dead_queue_of(queue), [&op, stats, answer](const call_result& d2, const queue_counts& dead) {
+            if (d2.done()) stats->dead = dead.messages;
             op.finish();
             (*answer)(*stats, {});
           });

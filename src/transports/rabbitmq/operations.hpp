@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "link.hpp"
+#include "queue_counts.hpp"
 #include "topology.hpp"
 
 namespace leveret::core::rabbitmq {
@@ -27,6 +28,8 @@ class operation final : public std::enable_shared_from_this<operation> {
 
   /// Calls on the operation's channel. `then` is not called when the connection is lost: the operation begins again.
   void call(amqp_method_number_t id, void* method, step then);
+  /// As `call`, for how many messages and consumers a queue has.
+  void count(const std::string& queue, on_counts then);
   /// Acknowledges what a get gave.
   void ack(std::uint64_t tag) {
     if (!ended_ && channel_) channel_->ack(tag, false);
