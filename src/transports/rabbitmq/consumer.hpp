@@ -46,6 +46,8 @@ class consumers {
 
   /// The queue was declared: what it is, and that it is to be made again if it vanishes (ours).
   void note(const std::string& queue, found_queue found);
+  /// Before `queue` is declared: makes where the consumers of an ordered queue are counted. Calls `then` in any case.
+  void make_members(const std::string& queue, std::function<void()> then);
 
   /// Marks a delivery as being settled. False: it is not ours any more (or was settled).
   [[nodiscard]] bool begin_settle(delivery_token token);
@@ -139,6 +141,11 @@ class consumers {
   delivery_token last_token_ = 0;
   /// Where this worker is counted, by the queue whose ordered queues it consumes.
   std::map<std::string, subscription_id> memberships_;
+  struct making {
+    bool done = false;
+    std::vector<std::function<void()>> waiting;
+  };
+  std::map<std::string, making> made_;  // members queues
 };
 
 }  // namespace leveret::core::rabbitmq

@@ -10,6 +10,7 @@
 //   connection.
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include "../../ordered.hpp"
 #include "consumer_state.hpp"
@@ -57,6 +58,29 @@ bool consumers::keep_until_the_end(const std::shared_ptr<stream>& st) {
 void consumers::end_leaving(const std::shared_ptr<stream>& st, bool as_meant) {
   const auto left = std::exchange(st->left, {});
   for (const auto& then : left) then(as_meant);
+}
+
+// Before the ordered queue itself, and once: RabbitMQ (3.10.8) shows a queue to everybody before its leader runs, and
+// ends the connection of who consumes it then (`noproc` in rabbit_quorum_queue:consume). So it is there and running
+// when the first worker gets the first message, and the second worker comes. Where it can't be made, `join` says why.
+void consumers::make_members(const std::string& queue, std::function<void()> then) {
+  if (!is_ordered(queue)) {
+    then();
+    return;
+  }
+  const std::string members = members_queue_of(std::string(unordered_queue(queue)));
+  const auto [made, first] = made_.emplace(members, making{});
+  if (made->second.done) {
+    then();
+    return;
+  }
+  made->second.waiting.push_back(std::move(then));
+  if (!first) return;
+  declare_queue(operations_, members, 0, true, [this, members](const found_queue&, const maybe_failure&) {
+    making& m = made_[members];
+    m.done = true;
+    for (const auto& go_on : std::exchange(m.waiting, {})) go_on();
+  });
 }
 
 // The broker tells of an ordered queue no more than whether somebody consumes it: those who wait are not counted, and

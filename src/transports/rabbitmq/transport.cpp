@@ -116,9 +116,11 @@ class rabbitmq_transport final : public transport {
                         (is_dead_queue(queue) ? "names that end in '.dead' are Leveret's own; take another ending"
                                               : "a queue's name has 1 to 200 bytes")});
       }
-      declare_queue(operations_, queue, expires(), true, [this, queue, then](found_queue found, maybe_failure why) {
-        if (!why) consumers_.note(queue, found);
-        answer(then, declared{found.ours}, std::move(why));
+      consumers_.make_members(queue, [this, queue, then] {
+        declare_queue(operations_, queue, expires(), true, [this, queue, then](found_queue found, maybe_failure why) {
+          if (!why) consumers_.note(queue, found);
+          answer(then, declared{found.ours}, std::move(why));
+        });
       });
     });
   }
