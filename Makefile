@@ -53,8 +53,9 @@ format: ## format Python and C++ in place
 	@$(PYTHON) scripts/setup --test
 	@.venv/bin/python scripts/check --format
 
-bench: setup ## rates of publishing and draining on this machine
-	@.venv/bin/leveret bench $(ARGS)
+bench: ## Leveret beside its peers and the page that it began with, some 15 minutes; ARGS="publish --rounds 3"
+	@$(PYTHON) scripts/setup --test
+	@.venv/bin/python benchmarks/suite.py $(ARGS)
 
 fuzz: ## what reads other people's bytes: the codec, AMQP properties, SQLite files; ARGS="--seconds 600 rows"
 	@$(PYTHON) scripts/setup --test

@@ -1,0 +1,188 @@
+"""What all parts of the suite share: rounds, rows, what was executed, processor time, the machine."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import signal
+import statistics
+import subprocess
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHON = str(ROOT / ".venv/bin/python")
+LEVERET = str(ROOT / ".venv/bin/leveret")
+
+
+class NotMeasuredError(Exception):
+    """A figure that can't be given, and why. The suite goes on; the row says so."""
+
+
+@dataclass
+class Row:
+    """One contender of one comparison.
+
+    `rates` has a rate (jobs/s) for each round; `reference` is the name of the row of the same comparison that `ratio`
+    divides by, round by round, and takes the median of.
+    """
+
+    part: str
+    comparison: str
+    name: str
+    version: str
+    command: str
+    jobs: int
+    note: str = ""
+    rates: list[float] = field(default_factory=list)
+    cpu_s_per_million: float | None = None
+    not_measured: str = ""
+    reference: str = ""
+    ratio: float | None = None
+
+    @property
+    def median(self) -> float:
+        """The median of the rounds' rates."""
+        return statistics.median(self.rates)
+
+    def as_json(self) -> dict[str, object]:
+        """Return it with median, best and spread (best less worst, over the median)."""
+        out = {key: value for key, value in asdict(self).items() if value not in ("", None)}
+        out["rates"] = [round(rate, 1) for rate in self.rates]
+        if self.not_measured:
+            out["not_measured"] = f"not measured: {self.not_measured}"
+        else:
+            spread = (max(self.rates) - min(self.rates)) / self.median
+            out |= {"median": round(self.median, 1), "best": round(max(self.rates), 1), "spread": round(spread, 2)}
+        return out
+
+
+@dataclass
+class Contender:
+    """Who takes part in a comparison: a row to fill, and what gives one round's rate and processor seconds."""
+
+    row: Row
+    once: Callable[[], tuple[float, float | None]]
+
+
+def compare(contenders: list[Contender], rounds: int, say: Callable[[str], None]) -> list[Row]:
+    """Measure round by round, everybody in turn. Who fails once is out, with the reason."""
+    seconds: dict[str, list[float]] = {}
+    for number in range(1, rounds + 1):
+        for contender in contenders:
+            row = contender.row
+            if row.not_measured:
+                continue
+            say(f"{row.part}: {row.comparison}, {row.name}, round {number} of {rounds}")
+            try:
+                rate, cpu = contender.once()
+            except NotMeasuredError as why:
+                row.not_measured, row.rates = str(why), []
+                continue
+            row.rates.append(rate)
+            if cpu is not None:
+                seconds.setdefault(row.name, []).append(cpu)
+    rows = [contender.row for contender in contenders]
+    for row in rows:
+        if row.not_measured:
+            continue
+        if row.name in seconds:
+            row.cpu_s_per_million = round(statistics.median(seconds[row.name]) / row.jobs * 1e6, 2)
+        other = next((r for r in rows if r.name == row.reference and not r.not_measured), None)
+        if other is not None:
+            ratio = statistics.median(mine / theirs for mine, theirs in zip(row.rates, other.rates, strict=True))
+            row.ratio = round(ratio, 2)
+    return rows
+
+
+def machine() -> dict[str, object]:
+    """Describe the machine and its load."""
+    model = "unknown"
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return {
+        "processor": model,
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "load": round(os.getloadavg()[0], 2),
+    }
+
+
+def tree(process: int) -> list[int]:
+    """Return a process and all that descend from it."""
+    found = [process]
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{process}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                found += tree(int(child))
+    return found
+
+
+def processor_seconds(processes: list[int]) -> float:
+    """Return what processes and their descendants have used so far, ended children included."""
+    ticks = 0
+    for process in {each for top in processes for each in tree(top)}:
+        with contextlib.suppress(OSError):
+            numbers = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+            ticks += sum(int(number) for number in numbers[11:15])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+@contextlib.contextmanager
+def running(command: list[str], log: Path, environ: dict[str, str], cwd: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program with its output in a file; end it, and all that it started, by SIGTERM, after 30 s by SIGKILL."""
+    with log.open("ab") as out:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environ, cwd=cwd, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(30)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def last_lines(log: Path, count: int = 3) -> str:
+    """Return the end of a log on one line."""
+    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    return " / ".join(line.strip() for line in lines[-count:])
+
+
+def answer_of(command: list[str], timeout: float = 600) -> dict[str, object]:
+    """Run a program that prints one JSON object last; return that.
+
+    Raises:
+        NotMeasuredError: it failed.
+    """
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, cwd=ROOT)
+    if done.returncode != 0:
+        end = " / ".join((done.stderr or done.stdout).strip().splitlines()[-3:])
+        raise NotMeasuredError(f"exit code {done.returncode}: {end}")
+    answer: dict[str, object] = json.loads(done.stdout.strip().splitlines()[-1])
+    return answer
+
+
+def wait_until(true: Callable[[], bool], progress: Callable[[], object], patience: float = 60.0) -> bool:
+    """Look every millisecond until something is true; False when `progress` has not changed for `patience` seconds."""
+    seen, since = progress(), time.monotonic()
+    while not true():
+        if (now := progress()) != seen:
+            seen, since = now, time.monotonic()
+        elif time.monotonic() - since > patience:
+            return False
+        time.sleep(0.001)
+    return True

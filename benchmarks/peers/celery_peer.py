@@ -1,0 +1,26 @@
+"""Celery: quorum queue, publisher confirms, acknowledgement after execution, its prefork pool."""
+
+from celery import Celery
+from effects import QUEUE, RESULTS, URL, ran
+
+app = Celery("bench", broker=URL, backend="rpc://" if RESULTS else None)
+app.conf.update(
+    broker_transport_options={"confirm_publish": True},
+    task_default_queue=QUEUE,
+    task_default_queue_type="quorum",
+    task_acks_late=True,
+    task_ignore_result=not RESULTS,
+    worker_prefetch_multiplier=64,
+    worker_detect_quorum_queues=True,
+)
+
+
+@app.task
+def work(number: int, value: int) -> int:  # noqa: ARG001 - the quickstart's signature
+    """Count a job."""
+    return ran(number)
+
+
+def send(number: int) -> None:
+    """Send a job."""
+    work.delay(number, number % 25)

@@ -1,0 +1,262 @@
+"""Part `peers`: jobs sent and executed by Python: Leveret beside Celery, Dramatiq, Taskiq, Huey and FlexiQ.
+
+The worker runs and has executed warm-up jobs; the clock goes from the first send to the last execution that its handler
+counted. Then each job must have been executed once, and the broker hold nothing any more, or the row is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import leveret
+from environments import environment, version_in
+from measure import (
+    LEVERET,
+    PYTHON,
+    Contender,
+    NotMeasuredError,
+    Row,
+    compare,
+    last_lines,
+    processor_seconds,
+    running,
+    wait_until,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from support.rabbitmq_node import RabbitNode
+
+FOLDER = Path(__file__).resolve().parent / "peers"
+sys.path.insert(0, str(FOLDER))
+
+from drive import WARM_UP  # noqa: E402 - in the peers' folder
+from effects import Effects  # noqa: E402 - in the peers' folder: it runs in their environments
+
+PROCESSES = "2"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A peer: what to install, how its worker is started (after `python -m`, or a program beside it), what it says.
+
+    `left` is a query that counts what its SQLite file still holds.
+    """
+
+    name: str
+    package: str
+    extras: tuple[str, ...] = ()
+    module: tuple[str, ...] = ()
+    program: tuple[str, ...] = ()
+    left: str = ""
+    note: str = ""
+
+
+CELERY = Peer(
+    "celery",
+    "celery",
+    module=("celery", "-A", "celery_peer", "worker", "-c", PROCESSES, "--loglevel", "ERROR", "--without-gossip"),
+    note="quorum queue, confirms, acks_late, prefork",
+)
+DRAMATIQ = Peer(
+    "dramatiq",
+    "dramatiq",
+    extras=("dramatiq[rabbitmq]",),
+    module=("dramatiq", "dramatiq_peer", "--processes", PROCESSES, "--threads", "8"),
+    note="durable classic queue (its own choice), confirms",
+)
+TASKIQ = Peer(
+    "taskiq",
+    "taskiq",
+    extras=("taskiq-aio-pika",),
+    module=("taskiq", "worker", "taskiq_peer:broker", "--workers", PROCESSES, "--log-level", "ERROR"),
+    note="quorum queue, confirms",
+)
+HUEY = Peer(
+    "huey",
+    "huey",
+    program=("huey_consumer", "huey_peer.huey", "-k", "process", "-w", PROCESSES, "-q"),
+    left="select count(*) from task",
+    note="SQLite with fsync=True",
+)
+FLEXIQ = Peer(
+    "flexiq",
+    "flexiq",
+    program=("flexiq", "worker", "--app", "flexiq_peer:queue"),
+    left="select count(*) from jobs where status in (0, 1)",
+    note="SQLite in WAL with synchronous=NORMAL, which it can't be told otherwise: a power cut may take accepted jobs",
+)
+OURS = Peer("leveret", "leveret")
+
+
+class Round:
+    """One measurement of a peer: a queue or file of its own, a worker, a producer, effects counted."""
+
+    def __init__(self, peer: Peer, python: str, node: RabbitNode | None, folder: Path) -> None:
+        self._peer = peer
+        self._python = python
+        self._node = node
+        self._folder = folder
+        self._queue = f"bench-{peer.name}-{uuid.uuid4().hex[:8]}"
+        self._file = folder / f"{self._queue}.db"
+        self._log = folder / f"{self._queue}.log"
+        if node is not None:
+            self._url = node.url
+        else:
+            self._url = f"sqlite:///{self._file}" if peer is OURS else str(self._file)
+        self._effects = Effects.create(str(folder / f"{self._queue}.effects"))
+        self._environ = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("LEVERET_", "BENCH_"))},
+            "BENCH_URL": self._url,
+            "BENCH_QUEUE": self._queue,
+            "BENCH_EFFECTS": str(folder / f"{self._queue}.effects"),
+            "PYTHONPATH": str(FOLDER),
+        }
+
+    def _worker(self) -> list[str]:
+        if self._peer is OURS:
+            return [LEVERET, "worker", "leveret_peer:app", "--url", self._url, "--processes", PROCESSES]
+        if self._peer.module:
+            return [self._python, "-m", *self._peer.module]
+        program, *arguments = self._peer.program
+        return [str(Path(self._python).parent / program), *arguments]
+
+    @contextlib.contextmanager
+    def _producer(self, how: str, jobs: int) -> Iterator[subprocess.Popen[str]]:
+        command = [self._python, str(FOLDER / "drive.py"), f"{self._peer.name}_peer", how, str(jobs)]
+        with self._log.open("ab") as log:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=self._environ,
+                cwd=self._folder,
+                text=True,
+            )
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+    def _executed(self, count: int) -> None:
+        if wait_until(lambda: self._effects.read()[0] >= count, self._effects.read):
+            return
+        done = self._effects.read()[0]
+        raise NotMeasuredError(f"{done:,} of {count:,} jobs were executed; {last_lines(self._log)}")
+
+    def run(self, how: str, jobs: int) -> tuple[float, float]:
+        """Measure: jobs a second from the first send to the last execution, and processor seconds of all that ran."""
+        with (
+            running(self._worker(), self._log, self._environ, self._folder) as worker,
+            self._producer(how, jobs) as producer,
+        ):
+            assert producer.stdin is not None  # noqa: S101 - for the type checker
+            assert producer.stdout is not None  # noqa: S101 - the same
+            if producer.stdout.readline().strip() != "ready":
+                raise NotMeasuredError(f"its producer did not start: {last_lines(self._log)}")
+            self._executed(WARM_UP)
+            everybody = [worker.pid, producer.pid, *([self._node.pid] if self._node else [])]
+            used = processor_seconds(everybody)
+            began = time.perf_counter()
+            producer.stdin.write("go\n")
+            producer.stdin.flush()
+            self._executed(WARM_UP + jobs)
+            seconds = time.perf_counter() - began
+            used = processor_seconds(everybody) - used
+            if "seconds" not in json.loads(producer.stdout.readline() or "{}"):
+                raise NotMeasuredError(f"its producer failed: {last_lines(self._log)}")
+        self._check(jobs)
+        return jobs / seconds, used
+
+    def _check(self, jobs: int) -> None:
+        count, total = self._effects.read()
+        if count != WARM_UP + jobs or total != jobs * (jobs + 1) // 2:
+            raise NotMeasuredError(
+                f"of {jobs:,} jobs each once, {count - WARM_UP:,} were executed, not all of them once"
+            )
+        # A quorum queue's figures are some seconds old.
+        if not wait_until(lambda: self._left() == 0, lambda: None, patience=15.0):
+            raise NotMeasuredError(f"{self._left():,} messages were left in the broker")
+        if self._node is not None:
+            self._node.ctl("delete_queue", self._queue)
+
+    def _left(self) -> int:
+        if self._node is not None:
+            rows = self._node.ctl("list_queues", "--no-table-headers", "name", "messages").splitlines()
+            return sum(int(row.split("\t")[1]) for row in rows if row.split("\t")[0] == self._queue)
+        if self._peer is OURS:
+            with leveret.App(self._url) as app:
+                return sum((s["ready"] or 0) + (s["running"] or 0) for s in app.client().stats(self._queue))
+        with contextlib.closing(sqlite3.connect(self._file)) as file:
+            found: int = file.execute(self._peer.left).fetchone()[0]
+            return found
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A peer in a comparison: how it sends, `one` by one or `many` at once, and how many jobs a round has."""
+
+    peer: Peer
+    how: str
+    jobs: int
+
+
+def contender(entry: Entry, comparison: str, node: RabbitNode | None, folder: Path) -> Contender:
+    """Prepare a peer for a comparison."""
+    peer = entry.peer
+    row = Row(
+        part="peers",
+        comparison=comparison,
+        name=peer.name,
+        version=leveret.__version__ if peer is OURS else "",
+        command="python benchmarks/suite.py peers",
+        jobs=entry.jobs,
+        note=peer.note,
+        reference="celery" if node is not None else "huey",
+    )
+    python = PYTHON
+    if peer is not OURS:
+        try:
+            python = environment(peer.name, [peer.package, *peer.extras])
+            row.version = version_in(python, peer.package)
+        except NotMeasuredError as why:
+            row.not_measured = str(why)
+    return Contender(row, lambda: Round(peer, python, node, folder).run(entry.how, entry.jobs))
+
+
+COMPARISONS = {
+    "one by one, RabbitMQ": (
+        Entry(OURS, "one", 10_000),
+        Entry(CELERY, "one", 2_000),
+        Entry(DRAMATIQ, "one", 2_000),
+        Entry(TASKIQ, "one", 2_000),
+    ),
+    "batched, RabbitMQ": (Entry(OURS, "many", 500_000), Entry(CELERY, "one", 2_000)),
+    "one by one, SQLite": (Entry(OURS, "one", 10_000), Entry(HUEY, "one", 1_000), Entry(FLEXIQ, "one", 2_000)),
+    "batched, SQLite": (Entry(OURS, "many", 500_000), Entry(FLEXIQ, "many", 10_000), Entry(HUEY, "one", 1_000)),
+}
+
+
+def measure(node: RabbitNode, rounds: int, say: Callable[[str], None]) -> list[Row]:
+    """Run the part."""
+    with tempfile.TemporaryDirectory(prefix="leveret-bench-") as temporary:
+        rows: list[Row] = []
+        for comparison, entries in COMPARISONS.items():
+            broker = node if "RabbitMQ" in comparison else None
+            rows += compare([contender(e, comparison, broker, Path(temporary)) for e in entries], rounds, say)
+        return rows

@@ -1,0 +1,100 @@
+"""The benchmark suite: Leveret beside its peers and beside what the machine gives.
+
+    python benchmarks/suite.py [PART…] [--rounds 5] [--json] [--output FILE]     (make bench ARGS="…")
+
+Parts: `page` (the page that it all began with), `publish`, `peers`. All contenders of a comparison run on one machine,
+in one run, round by round in turn, on a private RabbitMQ or a fresh file, with durable settings. Only jobs that were
+executed, each once, and settled, count: else the row says "not measured", and why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from measure import Row
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+import page_part  # noqa: E402 - beside this file
+import peers_part  # noqa: E402 - the same
+import publish_part  # noqa: E402 - the same
+from measure import machine  # noqa: E402 - the same
+from support.rabbitmq_node import RabbitNode  # noqa: E402 - the tests' own node
+
+PARTS: dict[str, Callable[[RabbitNode, int, Callable[[str], None]], list[Row]]] = {
+    "page": page_part.measure,
+    "publish": publish_part.measure,
+    "peers": peers_part.measure,
+}
+
+
+def show(rows: list[Row], console: Console) -> None:
+    """Print a table for each comparison."""
+    for comparison in dict.fromkeys((row.part, row.comparison) for row in rows):
+        table = Table(title=f"{comparison[0]}: {comparison[1]}", title_justify="left")
+        for heading in ("", "version", "jobs/s, median", "best", "spread", "ratio", "CPU s per million"):
+            table.add_column(heading, justify="left" if heading in {"", "version"} else "right")
+        for row in rows:
+            if (row.part, row.comparison) != comparison:
+                continue
+            if row.not_measured:
+                table.add_row(row.name, row.version, f"not measured: {row.not_measured}")
+                continue
+            spread = (max(row.rates) - min(row.rates)) / row.median
+            table.add_row(
+                row.name,
+                row.version,
+                f"{row.median:,.0f}",
+                f"{max(row.rates):,.0f}",
+                f"{spread:.0%}",
+                "" if row.ratio is None else f"{row.ratio:,.2f} x {row.reference}",
+                "" if row.cpu_s_per_million is None else f"{row.cpu_s_per_million:,.1f}",
+            )
+        console.print(table)
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; without: all")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--output", type=Path, help="write the JSON object to a file too")
+    chosen = parser.parse_args()
+    if unknown := [part for part in chosen.parts if part not in PARTS]:
+        parser.error(f"no part is called {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    said = Console(stderr=True)
+    before = machine()
+    rows: list[Row] = []
+    with RabbitNode() as node, said.status("") as status:
+        for part in chosen.parts or PARTS:
+            rows += PARTS[part](node, chosen.rounds, status.update)
+    result = {
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
+        "machine": before,
+        "rounds": chosen.rounds,
+        "rows": [row.as_json() for row in rows],
+    }
+    if chosen.output:
+        chosen.output.write_text(json.dumps(result, indent=1) + "\n")
+    if chosen.json:
+        print(json.dumps(result))
+    else:
+        show(rows, Console())
+    return 1 if any(row.not_measured for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
