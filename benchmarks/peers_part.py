@@ -104,7 +104,8 @@ OURS = Peer("leveret", "leveret")
 class Round:
     """One measurement of a peer: a queue or file of its own, a worker, a producer, effects counted."""
 
-    def __init__(self, peer: Peer, python: str, node: RabbitNode | None, folder: Path) -> None:
+    def __init__(self, peer: Peer, python: str, node: RabbitNode | None, folder: Path, patience: float = 60.0) -> None:
+        self._patience = patience
         self._peer = peer
         self._python = python
         self._node = node
@@ -117,7 +118,7 @@ class Round:
         else:
             self._url = f"sqlite:///{self._file}" if peer is OURS else str(self._file)
         self._effects = Effects.create(str(folder / f"{self._queue}.effects"))
-        self._environ = {
+        self.environ = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("LEVERET_", "BENCH_"))},
             "BENCH_URL": self._url,
             "BENCH_QUEUE": self._queue,
@@ -136,25 +137,26 @@ class Round:
     @contextlib.contextmanager
     def _producer(self, how: str, jobs: int) -> Iterator[subprocess.Popen[str]]:
         command = [self._python, str(FOLDER / "drive.py"), f"{self._peer.name}_peer", how, str(jobs)]
-        with self._log.open("ab") as log:
-            process = subprocess.Popen(
+        with (
+            self._log.open("ab") as log,
+            subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=self._environ,
+                env=self.environ,
                 cwd=self._folder,
                 text=True,
-            )
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
+            ) as process,
+        ):
+            try:
+                yield process
+            except BaseException:
                 process.kill()
-            process.wait()
+                raise
 
     def _executed(self, count: int) -> None:
-        if wait_until(lambda: self._effects.read()[0] >= count, self._effects.read):
+        if wait_until(lambda: self._effects.read()[0] >= count, self._effects.read, self._patience):
             return
         done = self._effects.read()[0]
         raise NotMeasuredError(f"{done:,} of {count:,} jobs were executed; {last_lines(self._log)}")
@@ -162,7 +164,7 @@ class Round:
     def run(self, how: str, jobs: int) -> tuple[float, float]:
         """Measure: jobs a second from the first send to the last execution, and processor seconds of all that ran."""
         with (
-            running(self._worker(), self._log, self._environ, self._folder) as worker,
+            running(self._worker(), self._log, self.environ, self._folder) as worker,
             self._producer(how, jobs) as producer,
         ):
             assert producer.stdin is not None  # noqa: S101 - for the type checker

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,11 +26,13 @@ if TYPE_CHECKING:
     from measure import Row
 
 ROOT = Path(__file__).resolve().parent.parent
+FALLEN = 0.8
 sys.path.insert(0, str(ROOT / "tests"))
 
 import page_part  # noqa: E402 - beside this file
 import peers_part  # noqa: E402 - the same
 import publish_part  # noqa: E402 - the same
+from environments import environment  # noqa: E402 - the same
 from measure import machine  # noqa: E402 - the same
 from support.rabbitmq_node import RabbitNode  # noqa: E402 - the tests' own node
 
@@ -65,6 +68,24 @@ def show(rows: list[Row], console: Console) -> None:
         console.print(table)
 
 
+def fallen(rows: list[dict[str, object]], before: list[dict[str, object]]) -> list[str]:
+    """Name the ratios that are less than FALLEN of what they were in another run."""
+    was = {(row["part"], row["comparison"], row["name"]): row.get("ratio") for row in before}
+    found = []
+    for row in rows:
+        name = (row["part"], row["comparison"], row["name"])
+        now, then = row.get("ratio"), was.get(name)
+        if isinstance(now, float) and isinstance(then, float) and now < FALLEN * then:
+            found.append(f"{': '.join(map(str, name))}: {now} x {row['reference']}, was {then}")
+    return found
+
+
+def draw(results: Path, folder: Path) -> None:
+    """Draw the plots of a run."""
+    python = environment("plots", ["matplotlib"])
+    subprocess.run([python, str(ROOT / "benchmarks/plots.py"), str(results), str(folder)], check=True)
+
+
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -72,28 +93,36 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--output", type=Path, help="write the JSON object to a file too")
+    parser.add_argument("--plots", type=Path, metavar="FOLDER", help="with --output: draw its rates as SVG")
+    parser.add_argument("--compare", type=Path, metavar="FILE", help="exit code 1 if a ratio is below 0.8 of its")
     chosen = parser.parse_args()
     if unknown := [part for part in chosen.parts if part not in PARTS]:
         parser.error(f"no part is called {', '.join(unknown)}; there are {', '.join(PARTS)}")
     said = Console(stderr=True)
-    before = machine()
+    where = machine()
     rows: list[Row] = []
     with RabbitNode() as node, said.status("") as status:
         for part in chosen.parts or PARTS:
             rows += PARTS[part](node, chosen.rounds, status.update)
     result = {
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
-        "machine": before,
+        "machine": where,
         "rounds": chosen.rounds,
         "rows": [row.as_json() for row in rows],
     }
     if chosen.output:
         chosen.output.write_text(json.dumps(result, indent=1) + "\n")
+        if chosen.plots:
+            draw(chosen.output, chosen.plots)
     if chosen.json:
         print(json.dumps(result))
     else:
         show(rows, Console())
-    return 1 if any(row.not_measured for row in rows) else 0
+    before = json.loads(chosen.compare.read_text())["rows"] if chosen.compare else []
+    worse = fallen([row.as_json() for row in rows], before)
+    for line in worse:
+        said.print(f"fallen: {line}")
+    return 1 if worse or any(row.not_measured for row in rows) else 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,61 @@
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+sys.path[:0] = [str(BENCHMARKS), str(BENCHMARKS.parent / "tests")]
+
+import measure  # noqa: E402 - beside the suite
+import peers_part  # noqa: E402 - the same
+import suite  # noqa: E402 - the same
+
+JOBS = 10_000
+
+
+def a_round(tmp_path: Path, patience: float = 60.0) -> peers_part.Round:
+    return peers_part.Round(peers_part.OURS, measure.PYTHON, None, tmp_path, patience)
+
+
+def test_a_round_counts_what_was_executed(tmp_path: Path) -> None:
+    rate, used = a_round(tmp_path).run("many", JOBS)
+    assert rate > 0
+    assert used > 0
+
+
+def test_a_worker_that_drops_one_job_in_ten_thousand_is_not_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The environment of a round leaves out what begins so.
+    dropping = a_round(tmp_path, patience=5.0)
+    monkeypatch.setitem(dropping.environ, "BENCH_LOST", str(JOBS // 2))
+    with pytest.raises(measure.NotMeasuredError, match=r"10,019 of 10,020 jobs were executed"):
+        dropping.run("many", JOBS)
+
+
+def test_a_contender_that_fails_is_out_and_its_row_says_why() -> None:
+    def fails() -> tuple[float, None]:
+        raise measure.NotMeasuredError("its server died")
+
+    rows = measure.compare(
+        [
+            measure.Contender(measure.Row("p", "c", "good", "1", "x", 10, reference="bad"), lambda: (5.0, 1.0)),
+            measure.Contender(measure.Row("p", "c", "bad", "1", "x", 10), fails),
+        ],
+        3,
+        lambda _: None,
+    )
+    good, bad = (row.as_json() for row in rows)
+    assert good["median"] == 5.0
+    assert good["cpu_s_per_million"] == 100_000
+    assert "ratio" not in good
+    assert bad["not_measured"] == "not measured: its server died"
+    assert json.dumps([good, bad])
+
+
+def test_a_ratio_that_fell_is_named() -> None:
+    row: dict[str, object] = {"part": "p", "comparison": "c", "name": "n", "reference": "r"}
+    assert suite.fallen([{**row, "ratio": 8.1}], [{**row, "ratio": 10.0}]) == []
+    assert suite.fallen([{**row, "ratio": 7.9}], [{**row, "ratio": 10.0}]) == ["p: c: n: 7.9 x r, was 10.0"]
+    assert suite.fallen([row], [{**row, "ratio": 10.0}]) == []
