@@ -244,13 +244,22 @@ def contender(entry: Entry, comparison: str, node: RabbitNode | None, folder: Pa
 COMPARISONS = {
     "one by one, RabbitMQ": (
         Entry(OURS, "one", 10_000),
-        Entry(CELERY, "one", 2_000),
-        Entry(DRAMATIQ, "one", 2_000),
-        Entry(TASKIQ, "one", 2_000),
+        Entry(CELERY, "one", 3_000),
+        Entry(DRAMATIQ, "one", 3_000),
+        Entry(TASKIQ, "one", 3_000),
     ),
-    "batched, RabbitMQ": (Entry(OURS, "many", 500_000), Entry(CELERY, "one", 2_000)),
-    "one by one, SQLite": (Entry(OURS, "one", 10_000), Entry(HUEY, "one", 1_000), Entry(FLEXIQ, "one", 2_000)),
-    "batched, SQLite": (Entry(OURS, "many", 500_000), Entry(FLEXIQ, "many", 10_000), Entry(HUEY, "one", 1_000)),
+    "one by one, SQLite": (Entry(OURS, "one", 10_000), Entry(HUEY, "one", 5_000), Entry(FLEXIQ, "one", 3_000)),
+    "as many at once as it can, RabbitMQ": (
+        Entry(OURS, "many", 1_000_000),
+        Entry(CELERY, "one", 3_000),
+        Entry(DRAMATIQ, "one", 3_000),
+        Entry(TASKIQ, "one", 3_000),
+    ),
+    "as many at once as it can, SQLite": (
+        Entry(OURS, "many", 1_000_000),
+        Entry(HUEY, "one", 5_000),
+        Entry(FLEXIQ, "many", 10_000),
+    ),
 }
 
 

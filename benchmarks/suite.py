@@ -2,9 +2,10 @@
 
     python benchmarks/suite.py [PART…] [--rounds 5] [--json] [--output FILE]     (make bench ARGS="…")
 
-Parts: `page` (the page that it all began with), `publish`, `peers`. All contenders of a comparison run on one machine,
-in one run, round by round in turn, on a private RabbitMQ or a fresh file, with durable settings. Only jobs that were
-executed, each once, and settled, count: else the row says "not measured", and why.
+Parts: `peers`, `publish` (beside a pika loop), `page` (beside the simulated worker of the page that it began with). All
+contenders of a comparison run on one machine, in one run, round by round in turn, on a private RabbitMQ or a fresh
+file, with durable settings. Only jobs that were executed, each once, and settled, count: else the row says "not
+measured", and why.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 FALLEN = 0.8
+HEADINGS = ("", "version", "jobs/s, median", "best", "spread", "ratio", "CPU s per million")
+MARK = "<!-- measured by benchmarks/suite.py -->"
 sys.path.insert(0, str(ROOT / "tests"))
 
 import page_part  # noqa: E402 - beside this file
@@ -37,35 +40,55 @@ from measure import machine  # noqa: E402 - the same
 from support.rabbitmq_node import RabbitNode  # noqa: E402 - the tests' own node
 
 PARTS: dict[str, Callable[[RabbitNode, int, Callable[[str], None]], list[Row]]] = {
-    "page": page_part.measure,
-    "publish": publish_part.measure,
     "peers": peers_part.measure,
+    "publish": publish_part.measure,
+    "page": page_part.measure,
 }
+
+
+def cells(row: Row) -> list[str]:
+    """Return a row as a table has it."""
+    if row.not_measured:
+        return [row.name, row.version, f"not measured: {row.not_measured}", "", "", "", ""]
+    return [
+        row.name,
+        row.version,
+        f"{row.median:,.0f}",
+        f"{max(row.rates):,.0f}",
+        f"{(max(row.rates) - min(row.rates)) / row.median:.0%}",
+        "" if row.ratio is None or row.name == row.reference else f"{row.ratio:,.2f} x {row.reference}",
+        "" if row.cpu_s_per_million is None else f"{row.cpu_s_per_million:,.1f}",
+    ]
 
 
 def show(rows: list[Row], console: Console) -> None:
     """Print a table for each comparison."""
     for comparison in dict.fromkeys((row.part, row.comparison) for row in rows):
         table = Table(title=f"{comparison[0]}: {comparison[1]}", title_justify="left")
-        for heading in ("", "version", "jobs/s, median", "best", "spread", "ratio", "CPU s per million"):
-            table.add_column(heading, justify="left" if heading in {"", "version"} else "right")
+        for heading in HEADINGS:
+            table.add_column(heading, justify="left" if heading in HEADINGS[:2] else "right")
         for row in rows:
-            if (row.part, row.comparison) != comparison:
-                continue
-            if row.not_measured:
-                table.add_row(row.name, row.version, f"not measured: {row.not_measured}")
-                continue
-            spread = (max(row.rates) - min(row.rates)) / row.median
-            table.add_row(
-                row.name,
-                row.version,
-                f"{row.median:,.0f}",
-                f"{max(row.rates):,.0f}",
-                f"{spread:.0%}",
-                "" if row.ratio is None else f"{row.ratio:,.2f} x {row.reference}",
-                "" if row.cpu_s_per_million is None else f"{row.cpu_s_per_million:,.1f}",
-            )
+            if (row.part, row.comparison) == comparison:
+                table.add_row(*cells(row))
         console.print(table)
+
+
+def write_page(page: Path, result: dict[str, object], rows: list[Row]) -> None:
+    """Put a run's tables between the marks of a page."""
+    before, _, rest = page.read_text().partition(MARK)
+    _, _, after = rest.partition(MARK)
+    machine_of = result["machine"]
+    assert isinstance(machine_of, dict)  # noqa: S101 - for the type checker
+    where = f"{machine_of['processor']}, {machine_of['cores']} cores, {machine_of['system']}"
+    when = f"Measured on {result['date']}, {result['rounds']} rounds in turn"
+    parts = [f"{when}: {where}, Python {machine_of['python']}.\n"]
+    for part, comparison in dict.fromkeys((row.part, row.comparison) for row in rows):
+        members = [row for row in rows if (row.part, row.comparison) == (part, comparison)]
+        lines = [f"| {' | '.join(HEADINGS)} |", "| --- | --- |" + " ---: |" * (len(HEADINGS) - 2)]
+        lines += [f"| {' | '.join(cells(row))} |" for row in members]
+        notes = [f"{row.name}: {row.note}." for row in members if row.note]
+        parts.append("\n".join([f"### {comparison}\n", *lines, "", *([" ".join(notes), ""] if notes else [])]))
+    page.write_text(before + MARK + "\n\n" + "\n".join(parts) + "\n" + MARK + after)
 
 
 def fallen(rows: list[dict[str, object]], before: list[dict[str, object]]) -> list[str]:
@@ -94,6 +117,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--output", type=Path, help="write the JSON object to a file too")
     parser.add_argument("--plots", type=Path, metavar="FOLDER", help="with --output: draw its rates as SVG")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="with --output: put its tables into a page")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="exit code 1 if a ratio is below 0.8 of its")
     chosen = parser.parse_args()
     if unknown := [part for part in chosen.parts if part not in PARTS]:
@@ -112,6 +136,8 @@ def main() -> int:
     }
     if chosen.output:
         chosen.output.write_text(json.dumps(result, indent=1) + "\n")
+        if chosen.page:
+            write_page(chosen.page, result, rows)
         if chosen.plots:
             draw(chosen.output, chosen.plots)
     if chosen.json:

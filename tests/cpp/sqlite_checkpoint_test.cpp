@@ -38,7 +38,8 @@ constexpr std::chrono::milliseconds kStallWithRule{250};
 constexpr std::chrono::milliseconds kStallWithout{2000};
 
 /// Watches the locks, and holds one checkpoint at a time up where the race is: before it begins, until another one has
-/// copied all, and when it has read the log's header, until a writer has begun the log again.
+/// copied all, and when it has read the log's header, until a writer has begun the log again. A writer can do that only
+/// if nothing was written between the two, so writers are held up meanwhile.
 class race {
  public:
   race(disk_tap& tap, std::chrono::milliseconds stall) : stall_(stall) {
@@ -63,11 +64,13 @@ class race {
   void on_lock(int connection, int slot, lock_phase phase) {
     std::unique_lock lock(mutex_);
     if (slot == kWrite) {
-      if (phase == lock_phase::has) {
+      if (phase == lock_phase::wants) {
+        if (connection != stalled_ && !changed_.wait_for(lock, stall_, [&] { return !quiet_; })) quiet_ = false;
+      } else if (phase == lock_phase::has) {
         writer_ = connection;
         if (checkpointer_ != 0) ++tally_.intrusions;
-      } else if (phase == lock_phase::gives_back) {
-        writer_ = 0;
+      } else if (phase == lock_phase::gave_back) {
+        if (writer_ == connection) writer_ = 0;  // the next one may be told first
         ++writes_;
         changed_.notify_all();
       }
@@ -76,16 +79,23 @@ class race {
     if (phase == lock_phase::wants && stalled_ == 0 && tally_.stalls < kStalls) {
       stalled_ = connection;
       ++tally_.stalls;
+      may_be_quiet_ = true;
       const int before = ended_;
       changed_.wait_for(lock, stall_, [&] { return ended_ > before; });
     } else if (phase == lock_phase::has) {
       checkpointer_ = connection;
       ++tally_.checkpoints;
       if (writer_ == 0 || writer_ == connection) ++tally_.unguarded;
-    } else if (phase == lock_phase::gives_back) {
-      checkpointer_ = 0;
+    } else if (phase == lock_phase::gave_back) {
+      if (checkpointer_ == connection) checkpointer_ = 0;
       ++ended_;
-      if (stalled_ == connection) stalled_ = 0;
+      if (stalled_ == connection) {
+        stalled_ = 0;
+        quiet_ = false;
+      } else if (stalled_ != 0 && may_be_quiet_) {
+        quiet_ = true;
+        may_be_quiet_ = false;
+      }
       changed_.notify_all();
     }
   }
@@ -94,6 +104,8 @@ class race {
     std::unique_lock lock(mutex_);
     if (connection != stalled_ || connection != checkpointer_) return;
     const int before = writes_;
+    quiet_ = false;
+    changed_.notify_all();
     changed_.wait_for(lock, stall_, [&] { return writes_ > before; });
   }
 
@@ -104,6 +116,8 @@ class race {
   int writer_ = 0;
   int checkpointer_ = 0;
   int stalled_ = 0;
+  bool quiet_ = false;  // writers wait, once a stall
+  bool may_be_quiet_ = false;
   int writes_ = 0;
   int ended_ = 0;
 };

@@ -170,9 +170,13 @@ struct disk_tap::shim {
       }
     };
     // Before it is given back: nobody can be told to have it meanwhile.
-    tell(taking ? lock_phase::wants : lock_phase::gives_back);
+    if (taking) tell(lock_phase::wants);
     const int code = file->real->pMethods->xShmLock(file->real, slot, count, flags);
-    if (taking && code == SQLITE_OK) tell(lock_phase::has);
+    if (!taking) {
+      tell(lock_phase::gave_back);
+    } else if (code == SQLITE_OK) {
+      tell(lock_phase::has);
+    }
     return code;
   }
   static void shm_barrier(sqlite3_file* f) { real_of(f)->pMethods->xShmBarrier(real_of(f)); }

@@ -20,7 +20,7 @@
 namespace leveret::test {
 
 /// Where a connection is with a lock of the log's index.
-enum class lock_phase { wants, has, gives_back };
+enum class lock_phase { wants, has, gave_back };
 
 enum class tapped { database, log, journal };
 
