@@ -57,6 +57,7 @@ struct limits {
   std::chrono::milliseconds renew{10'000};
   std::chrono::milliseconds ack_flush{10};
   std::uint32_t ack_flush_messages = 32;
+  std::uint32_t ack_flush_commits = 8;  ///< SQLite: nor longer than so many synced commits take; 0: regardless of them
   std::chrono::seconds result_ttl{86'400};
   std::uint64_t result_cap_bytes = 1ull << 30;
   std::uint64_t seed = 0;   ///< for jitter; 0: from the system's random source

@@ -98,6 +98,8 @@ class store {
   [[nodiscard]] bool begin(bool full);
   void commit();
   void rollback() noexcept;
+  /// Whether the running transaction's commit is, or the last one was, of those that survive a power cut.
+  [[nodiscard]] bool synced() const noexcept { return synced_; }
   /// Whether the latest failure came out of COMMIT itself: what it wrote may come back after a crash.
   [[nodiscard]] bool failed_in_commit() const noexcept { return committing_; }
   /// Rings that the committed transaction owes.

@@ -1,5 +1,6 @@
 // A round's transaction: see writer.hpp.
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "faults.hpp"
@@ -71,6 +72,37 @@ void writer::share_out() {
   }
 }
 
+bool writer::may_wait(const write_op& op) const {
+  const auto* settle = std::get_if<settle_op>(&op);
+  return settle != nullptr && limits_.ack_flush.count() > 0 && !blocked_ &&
+         std::all_of(settle->settlements.begin(), settle->settlements.end(), [](const settlement& s) {
+           return s.final && s.results.empty() && s.publish.empty() && s.dead.empty();
+         });
+}
+
+std::chrono::nanoseconds writer::ack_patience() const {
+  const std::chrono::nanoseconds most = limits_.ack_flush;
+  if (limits_.ack_flush_commits == 0) return most;
+  return std::min(most, limits_.ack_flush_commits * commit_took_);
+}
+
+// Nothing may wait for what waits: no other write, no consumer whose window is full or who leaves, no close.
+bool writer::acks_are_due() const {
+  if (acks_.empty()) return false;
+  if (!writes_.empty() || acked_ >= limits_.ack_flush_messages || closed()) return true;
+  if (steady::now() >= acks_due_) return true;
+  return std::any_of(subs_.begin(), subs_.end(), [](const auto& each) {
+    const subscription& s = each.second;
+    return s.messages > 0 && (!s.active || !s.base.empty() || s.messages >= s.w.messages || s.bytes >= s.w.bytes);
+  });
+}
+
+void writer::join_acks() {
+  writes_.insert(writes_.begin(), std::make_move_iterator(acks_.begin()), std::make_move_iterator(acks_.end()));
+  acks_.clear();
+  acked_ = 0;
+}
+
 bool writer::needs_transaction() {
   if (!writes_.empty()) return true;
   if (steady::now() < retry_at_) return false;
@@ -105,7 +137,9 @@ void writer::transact() {
       }
       run_steps();
       faults::hit(faults::point::before_commit);
+      const steady::time_point began = steady::now();
       store_.commit();
+      if (store_.synced()) commit_took_ = steady::now() - began;
     } catch (const database_error& e) {
       return e;
     }

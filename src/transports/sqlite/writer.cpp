@@ -118,6 +118,7 @@ void writer::run() {
       on_database_error(e);
     }
     try {
+      if (acks_are_due()) join_acks();
       worked = needs_transaction();
       if (worked) transact();
     } catch (const database_error& e) {
@@ -133,7 +134,7 @@ void writer::run() {
       const std::lock_guard lock(inbox_mutex_);
       closing = closing_ && inbox_.empty();
     }
-    if (closing && (writes_.empty() || ending())) break;
+    if (closing && ((writes_.empty() && acks_.empty()) || ending())) break;
     // After a transaction there may be more at once: a claim or a purge goes in steps.
     if (!worked) sleep(seen);
   }
@@ -148,7 +149,13 @@ void writer::take_inbox() {
   }
   for (operation& op : taken) {
     if (auto* write = std::get_if<write_op>(&op)) {
-      writes_.push_back(std::move(*write));
+      if (may_wait(*write)) {
+        if (acks_.empty()) acks_due_ = steady::now() + ack_patience();
+        acked_ += std::get<settle_op>(*write).settlements.size();
+        acks_.push_back(std::move(*write));
+      } else {
+        writes_.push_back(std::move(*write));
+      }
       continue;
     }
     auto& other = std::get<other_op>(op);
@@ -209,6 +216,7 @@ void writer::sleep(std::uint32_t seen) {
     const std::chrono::milliseconds due(*first_due_ - loop_.wall());
     time = std::min<std::chrono::nanoseconds>(time, std::max(due, std::chrono::milliseconds(0)));
   }
+  if (!acks_.empty()) time = std::min<std::chrono::nanoseconds>(time, acks_due_ - now);
   if (now < retry_at_) time = std::max<std::chrono::nanoseconds>(time, std::chrono::milliseconds(1));
   const outside_sqlite outside;
   if (time.count() <= 0) return;
@@ -235,9 +243,11 @@ void writer::flush() {
 }
 
 void writer::finish() {
+  join_acks();
   for (write_op& op : writes_) refuse(op, closed_failure("finish what was begun"), false);
   writes_.clear();
   take_inbox();
+  join_acks();
   for (write_op& op : writes_) refuse(op, closed_failure("begin"), false);
   writes_.clear();
   for (other_op& op : others_) refuse(op, closed_failure("begin"));

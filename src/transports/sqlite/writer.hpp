@@ -5,7 +5,8 @@
 ///   1. take the inbox and the doorbell's marks
 ///   2. every 250 ms or so (the net under the doorbell): renew, look after other owners, the sidecar, the file
 ///   3. a transaction, if anything needs one: writes handed in, due messages, leases to give back, claims into free
-///   windows
+///   windows. Settlements that store nothing wait for others as limits.ack_flush says: their commit has to be synced,
+///   and while it is nobody else can write
 ///   4. reads and subscriptions handed in
 ///   5. cancelled jobs, before what was claimed: a job cancelled before its delivery is known by then
 ///   6. bodies of what was claimed, read outside the write lock; deliveries
@@ -122,6 +123,10 @@ class writer {
   [[nodiscard]] failure closed_failure(const std::string& doing) const;
 
   // transaction.cpp: step 3.
+  [[nodiscard]] bool may_wait(const write_op& op) const;
+  [[nodiscard]] bool acks_are_due() const;
+  [[nodiscard]] std::chrono::nanoseconds ack_patience() const;
+  void join_acks();
   [[nodiscard]] bool needs_transaction();
   void transact();
   [[nodiscard]] bool wait_for_lock();
@@ -202,6 +207,10 @@ class writer {
 
   // The thread's own.
   std::deque<write_op> writes_;
+  std::vector<write_op> acks_;  // settlements that wait for company, up to limits.ack_flush
+  std::size_t acked_ = 0;       // deliveries in them
+  steady::time_point acks_due_;
+  std::chrono::nanoseconds commit_took_{0};  // the last one that was synced
   std::vector<other_op> others_;
   std::vector<std::function<void()>> out_;
   bool out_is_short_ = false;
