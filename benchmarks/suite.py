@@ -2,10 +2,10 @@
 
     python benchmarks/suite.py [PART…] [--rounds 5] [--json] [--output FILE]     (make bench ARGS="…")
 
-Parts: `peers`, `publish` (beside a pika loop), `page` (beside the simulated worker of the page that it began with). All
-contenders of a comparison run on one machine, in one run, round by round in turn, on a private RabbitMQ or a fresh
-file, with durable settings. Only jobs that were executed, each once, and settled, count: else the row says "not
-measured", and why.
+Parts: `peers`; `publish`, beside a pika loop; `plain`, beside plain rabbitmq-c; `page`, beside the simulated worker of
+the page that it began with. All contenders of a comparison run on one machine, in one run, round by round in turn, on a
+private RabbitMQ or a fresh file, with durable settings. Only jobs that were executed, each once, and settled, count:
+else the row says "not measured", and why.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 import page_part  # noqa: E402 - beside this file
 import peers_part  # noqa: E402 - the same
+import plain_part  # noqa: E402 - the same
 import publish_part  # noqa: E402 - the same
 from environments import environment  # noqa: E402 - the same
 from measure import machine  # noqa: E402 - the same
@@ -42,6 +43,7 @@ from support.rabbitmq_node import RabbitNode  # noqa: E402 - the tests' own node
 PARTS: dict[str, Callable[[RabbitNode, int, Callable[[str], None]], list[Row]]] = {
     "peers": peers_part.measure,
     "publish": publish_part.measure,
+    "plain": plain_part.measure,
     "page": page_part.measure,
 }
 

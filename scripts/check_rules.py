@@ -28,7 +28,7 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]')
 SINGLE_INCLUDER = {
     "simdjson": (r"simdjson\.h", r"src/codec(\.cpp|/.*)"),
     "SQLite": (r"sqlite3(ext)?\.h", r"src/transports/sqlite(\.cpp|/.*)"),
-    "rabbitmq-c": (r"amqp.*\.h|rabbitmq-c/.*", r"src/transports/rabbitmq(\.cpp|/.*)"),
+    "rabbitmq-c": (r"amqp.*\.h|rabbitmq-c/.*", r"src/transports/rabbitmq(\.cpp|/.*)|benchmarks/plain/.*"),
     "hiredis": (r"hiredis/.*", r"src/stores/redis(\.cpp|/.*)"),
     "CLI11": (r"CLI/.*", None),
     "OpenSSL": (r"openssl/.*", r"src/net/.*"),
