@@ -85,12 +85,16 @@ void process_pool::sort_out(const child_end& end, const std::map<block_key, std:
   const auto terminated = [&](packed_line line) {
     return killed && std::find(record.terminated.begin(), record.terminated.end(), line) != record.terminated.end();
   };
+  // A second signal may end the process while the first one is on its way: each culprit has its own on record.
+  std::map<packed_line, child_end> ends;
   if (culprits.empty()) {
     for (std::uint32_t t = 0; t < settings_.threads; ++t) {
       const shared_writer& w = state_.writer(state_.first_writer(child) + t);
       const packed_line line = w.running.load(std::memory_order_acquire);
-      if (w.fault.load(std::memory_order_acquire) == 0) continue;
-      if (std::find(suspects.begin(), suspects.end(), line) != suspects.end()) culprits.push_back(line);
+      const int signal = w.fault.load(std::memory_order_acquire);
+      if (signal == 0 || std::find(suspects.begin(), suspects.end(), line) == suspects.end()) continue;
+      culprits.push_back(line);
+      ends.emplace(line, end).first->second.status = W_EXITCODE(0, signal);
     }
   }
   if (culprits.empty() && suspects.size() == 1) culprits = suspects;
@@ -124,7 +128,8 @@ void process_pool::sort_out(const child_end& end, const std::map<block_key, std:
           if (terminated(packed)) {
             end_terminated(block, line, end);
           } else {
-            charge(block, line, end, killed);
+            const auto own_end = ends.find(packed);
+            charge(block, line, own_end == ends.end() ? end : own_end->second, killed);
           }
         } else if (culprits.empty() && std::find(suspects.begin(), suspects.end(), packed) != suspects.end()) {
           ++block.owner->open_;
