@@ -1,4 +1,6 @@
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -19,9 +21,22 @@ def a_round(tmp_path: Path, patience: float = 60.0) -> peers_part.Round:
 
 
 def test_a_round_counts_what_was_executed(tmp_path: Path) -> None:
-    rate, used = a_round(tmp_path).run("many", JOBS)
+    rate, _ = a_round(tmp_path).run("many", JOBS)  # too few jobs for a tick of the processor's clock
     assert rate > 0
-    assert used > 0
+
+
+def test_processor_time_of_a_process_and_its_children_is_counted() -> None:
+    before = measure.processor_seconds([os.getpid()])
+    while measure.processor_seconds([os.getpid()]) <= before:  # a tick is 10 ms
+        pass
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        try:
+            child = measure.processor_seconds([busy.pid])
+            while measure.processor_seconds([busy.pid]) <= child:
+                pass
+            assert busy.pid in measure.tree(os.getpid())
+        finally:
+            busy.kill()
 
 
 def test_a_worker_that_drops_one_job_in_ten_thousand_is_not_measured(
