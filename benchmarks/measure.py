@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import platform
@@ -83,8 +84,8 @@ def compare(contenders: list[Contender], rounds: int, say: Callable[[str], None]
             say(f"{row.part}: {row.comparison}, {row.name}, round {number} of {rounds}")
             try:
                 rate, cpu = contender.once()
-            except NotMeasuredError as why:
-                row.not_measured, row.rates = str(why), []
+            except Exception as why:  # noqa: BLE001 - a server that died, a library that raised: the row says so
+                row.not_measured, row.rates = str(why) or type(why).__name__, []
                 continue
             row.rates.append(rate)
             if cpu is not None:
@@ -174,6 +175,22 @@ def answer_of(command: list[str], timeout: float = 600) -> dict[str, object]:
         raise NotMeasuredError(f"exit code {done.returncode}: {end}")
     answer: dict[str, object] = json.loads(done.stdout.strip().splitlines()[-1])
     return answer
+
+
+@functools.cache
+def compiled(source: Path, *flags: str) -> str:
+    """Build a C++ program under build/bench, once a run; return its path.
+
+    Raises:
+        NotMeasuredError: it can't be built.
+    """
+    program = ROOT / "build/bench" / (source.stem + "".join(flags))
+    program.parent.mkdir(parents=True, exist_ok=True)
+    command = ["g++", "-std=c++17", str(source), "-o", str(program), *flags]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise NotMeasuredError(f"cannot build {source.name}: {(done.stderr.strip().splitlines() or [''])[-1]}")
+    return str(program)
 
 
 def wait_until(true: Callable[[], bool], progress: Callable[[], object], patience: float = 60.0) -> bool:

@@ -6,14 +6,12 @@ builds it; and jobs that compute 1,000 steps beside the bare loop.
 
 from __future__ import annotations
 
-import subprocess
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import leveret
 from leveret.cli.demo import demo_plugin
-from measure import LEVERET, PYTHON, Contender, NotMeasuredError, Row, answer_of, compare
+from measure import LEVERET, PYTHON, Contender, Row, answer_of, compare, compiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,21 +20,10 @@ if TYPE_CHECKING:
 
 SOURCES = Path(__file__).resolve().parent / "page"
 THREADS = "4"
-COMPILER = "g++"
 FEW = 10_000
 """As the page has them."""
 MANY = 10_000_000
 SIMULATED = "the page's worker, -O2"
-
-
-def compiled(folder: Path, level: str) -> str:
-    """Build the page's worker; return the program."""
-    program = folder / f"worker_sim{level}"
-    command = [COMPILER, "-std=c++17", level, "-pthread", "-o", str(program), str(SOURCES / "worker_sim.cpp")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise NotMeasuredError(f"{COMPILER} failed: {done.stderr.strip()[-200:]}")
-    return str(program)
 
 
 def timed(jobs: int, *command: str) -> tuple[float, None]:
@@ -52,7 +39,12 @@ def drained(jobs: int) -> tuple[float, None]:
     return jobs / float(drain["seconds"]), None
 
 
-def noop_contenders(jobs: int, optimized: str, as_built: str) -> list[Contender]:
+def page_worker(level: str, *arguments: str) -> list[str]:
+    """Return the command of the page's worker, built at a level of optimization."""
+    return [compiled(SOURCES / "worker_sim.cpp", level, "-pthread"), *arguments]
+
+
+def noop_contenders(jobs: int) -> list[Contender]:
     """Return who takes part with jobs that do nothing; the page's worker as it builds it only with few: it is slow."""
     named = f"{jobs:,} jobs that do nothing, 4 threads, memory"
     ours = Row(
@@ -71,33 +63,30 @@ def noop_contenders(jobs: int, optimized: str, as_built: str) -> list[Contender]
     built = Row("page", named, "the page's worker, as built", "", f"g++; worker_sim simulated {THREADS} {jobs}", jobs)
     contenders = [
         Contender(ours, lambda: drained(jobs)),
-        Contender(simulated, lambda: timed(jobs, optimized, *arguments)),
-        Contender(built, lambda: timed(jobs, as_built, *arguments)),
+        Contender(simulated, lambda: timed(jobs, *page_worker("-O2", *arguments))),
+        Contender(built, lambda: timed(jobs, *page_worker("-O0", *arguments))),
     ]
     return contenders if jobs == FEW else contenders[:2]
 
 
 def measure(node: RabbitNode, rounds: int, say: Callable[[str], None]) -> list[Row]:  # noqa: ARG001 - as every part
     """Run the part."""
-    with tempfile.TemporaryDirectory(prefix="leveret-bench-") as temporary:
-        folder = Path(temporary)
-        optimized, as_built = compiled(folder, "-O2"), compiled(folder, "-O0")
-        plugin = str(demo_plugin())
-        rows: list[Row] = []
-        for jobs in FEW, MANY:
-            rows += compare(noop_contenders(jobs, optimized, as_built), rounds, say)
-        jobs = 2_000_000
-        named = f"{jobs:,} jobs of 1,000 steps, computed, 4 threads, memory"
-        loop = "the bare loop, -O2"
-        ours = Row("page", named, "leveret", leveret.__version__, "benchmarks/page/computed.py", jobs, reference=loop)
-        bare = Row("page", named, loop, "", f"g++ -O2; worker_sim computed {THREADS} {jobs}", jobs)
-        computed = (PYTHON, str(SOURCES / "computed.py"), plugin, THREADS, str(jobs))
-        rows += compare(
-            [
-                Contender(ours, lambda: timed(jobs, *computed)),
-                Contender(bare, lambda: timed(jobs, optimized, "computed", THREADS, str(jobs))),
-            ],
-            rounds,
-            say,
-        )
-        return rows
+    plugin = str(demo_plugin())
+    rows: list[Row] = []
+    for jobs in FEW, MANY:
+        rows += compare(noop_contenders(jobs), rounds, say)
+    jobs = 2_000_000
+    named = f"{jobs:,} jobs of 1,000 steps, computed, 4 threads, memory"
+    loop = "the bare loop, -O2"
+    ours = Row("page", named, "leveret", leveret.__version__, "benchmarks/page/computed.py", jobs, reference=loop)
+    bare = Row("page", named, loop, "", f"g++ -O2; worker_sim computed {THREADS} {jobs}", jobs)
+    computed = (PYTHON, str(SOURCES / "computed.py"), plugin, THREADS, str(jobs))
+    rows += compare(
+        [
+            Contender(ours, lambda: timed(jobs, *computed)),
+            Contender(bare, lambda: timed(jobs, *page_worker("-O2", "computed", THREADS, str(jobs)))),
+        ],
+        rounds,
+        say,
+    )
+    return rows

@@ -6,8 +6,6 @@ program, which only reads and acknowledges the messages. Messages of one job are
 
 from __future__ import annotations
 
-import subprocess
-import tempfile
 import time
 import uuid
 from pathlib import Path
@@ -16,7 +14,7 @@ from typing import TYPE_CHECKING
 import leveret
 import pika
 from leveret.cli.demo import demo_plugin
-from measure import LEVERET, Contender, NotMeasuredError, Row, answer_of, compare
+from measure import LEVERET, Contender, NotMeasuredError, Row, answer_of, compare, compiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,13 +33,8 @@ SIZE = 50
 class Bench:
     """A broker, and the plain program for it."""
 
-    def __init__(self, node: RabbitNode, folder: Path) -> None:
+    def __init__(self, node: RabbitNode) -> None:
         self._node = node
-        self._program = str(folder / "rabbitmq_c")
-        command = ["g++", "-std=c++17", "-O2", "-o", self._program, str(SOURCE), "-lrabbitmq"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise NotMeasuredError(f"g++ failed: {done.stderr.strip()[-200:]}")
 
     def fill(self, queue: str, jobs: int, batch_bytes: int | None) -> tuple[int, float]:
         """Send jobs that do nothing; return how many messages they are in, and the seconds that took."""
@@ -75,7 +68,7 @@ class Bench:
 
     def plain(self, mode: str, queue: str, messages: int, size: int = 0) -> float:
         """Run the plain program; return its seconds."""
-        command = [self._program, mode, str(self._node.port), queue, str(messages), str(size)]
+        command = [compiled(SOURCE, "-O2", "-lrabbitmq"), mode, str(self._node.port), queue, str(messages), str(size)]
         return float(str(answer_of(command)["seconds"]))
 
     def worker(self, queue: str, jobs: int) -> float:
@@ -93,49 +86,48 @@ class Bench:
 
 def measure(node: RabbitNode, rounds: int, say: Callable[[str], None]) -> list[Row]:
     """Run the part."""
-    with tempfile.TemporaryDirectory(prefix="leveret-bench-") as temporary:
-        bench = Bench(node, Path(temporary))
+    bench = Bench(node)
 
-        def drain(jobs: int, batch_bytes: int | None, *, ours: bool) -> tuple[float, None]:
-            queue = f"bench-{uuid.uuid4().hex[:8]}"
-            messages, _ = bench.fill(queue, jobs, batch_bytes)
-            seconds = bench.worker(queue, jobs) if ours else bench.plain("consume", queue, messages)
-            bench.drop(queue)
-            return jobs / seconds, None
+    def drain(jobs: int, batch_bytes: int | None, *, ours: bool) -> tuple[float, None]:
+        queue = f"bench-{uuid.uuid4().hex[:8]}"
+        messages, _ = bench.fill(queue, jobs, batch_bytes)
+        seconds = bench.worker(queue, jobs) if ours else bench.plain("consume", queue, messages)
+        bench.drop(queue)
+        return jobs / seconds, None
 
-        def publish(*, ours: bool) -> tuple[float, None]:
-            queue = f"bench-{uuid.uuid4().hex[:8]}"
-            if ours:
-                messages, seconds = bench.fill(queue, SINGLE, 1)
-            else:
-                bench.fill(queue, 1, 1)
-                seconds = bench.plain("publish", queue, SINGLE, SIZE)
-                messages = bench.left(queue) - 1
-            node.ctl("delete_queue", queue)
-            if messages != SINGLE:
-                raise NotMeasuredError(f"of {SINGLE:,} messages {messages:,} are in the queue")
-            return SINGLE / seconds, None
+    def publish(*, ours: bool) -> tuple[float, None]:
+        queue = f"bench-{uuid.uuid4().hex[:8]}"
+        if ours:
+            messages, seconds = bench.fill(queue, SINGLE, 1)
+        else:
+            bench.fill(queue, 1, 1)
+            seconds = bench.plain("publish", queue, SINGLE, SIZE)
+            messages = bench.left(queue) - 1
+        node.ctl("delete_queue", queue)
+        if messages != SINGLE:
+            raise NotMeasuredError(f"of {SINGLE:,} messages {messages:,} are in the queue")
+        return SINGLE / seconds, None
 
-        command = "python benchmarks/suite.py plain"
-        rows: list[Row] = []
-        for named, jobs, batch in (
-            (f"{BATCHED:,} jobs in messages of 64 KiB drained, RabbitMQ", BATCHED, None),
-            (f"{SINGLE:,} messages of one job drained, RabbitMQ", SINGLE, 1),
-        ):
-            ours = Row("plain", named, "leveret", leveret.__version__, command, jobs, reference=PLAIN)
-            ours.note = f"C++ worker, {THREADS} threads: validated, dispatched, settled"
-            plain = Row("plain", named, PLAIN, "", command, jobs, note="reads and acknowledges, decodes nothing")
-            rows += compare(
-                [
-                    Contender(ours, lambda jobs=jobs, batch=batch: drain(jobs, batch, ours=True)),
-                    Contender(plain, lambda jobs=jobs, batch=batch: drain(jobs, batch, ours=False)),
-                ],
-                rounds,
-                say,
-            )
-        named = f"{SINGLE:,} messages of one job published and confirmed, RabbitMQ"
-        ours = Row("plain", named, "leveret", leveret.__version__, command, SINGLE, reference=PLAIN)
-        ours.note = "send_many from Python, batch_bytes=1"
-        plain = Row("plain", named, PLAIN, "", command, SINGLE, note=f"{SIZE} bytes each")
-        contenders = [Contender(ours, lambda: publish(ours=True)), Contender(plain, lambda: publish(ours=False))]
-        return rows + compare(contenders, rounds, say)
+    command = "python benchmarks/suite.py plain"
+    rows: list[Row] = []
+    for named, jobs, batch in (
+        (f"{BATCHED:,} jobs in messages of 64 KiB drained, RabbitMQ", BATCHED, None),
+        (f"{SINGLE:,} messages of one job drained, RabbitMQ", SINGLE, 1),
+    ):
+        ours = Row("plain", named, "leveret", leveret.__version__, command, jobs, reference=PLAIN)
+        ours.note = f"C++ worker, {THREADS} threads: validated, dispatched, settled"
+        plain = Row("plain", named, PLAIN, "", command, jobs, note="reads and acknowledges, decodes nothing")
+        rows += compare(
+            [
+                Contender(ours, lambda jobs=jobs, batch=batch: drain(jobs, batch, ours=True)),
+                Contender(plain, lambda jobs=jobs, batch=batch: drain(jobs, batch, ours=False)),
+            ],
+            rounds,
+            say,
+        )
+    named = f"{SINGLE:,} messages of one job published and confirmed, RabbitMQ"
+    ours = Row("plain", named, "leveret", leveret.__version__, command, SINGLE, reference=PLAIN)
+    ours.note = "send_many from Python, batch_bytes=1"
+    plain = Row("plain", named, PLAIN, "", command, SINGLE, note=f"{SIZE} bytes each")
+    contenders = [Contender(ours, lambda: publish(ours=True)), Contender(plain, lambda: publish(ours=False))]
+    return rows + compare(contenders, rounds, say)

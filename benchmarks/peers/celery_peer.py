@@ -1,15 +1,15 @@
 """Celery: quorum queue, publisher confirms, acknowledgement after execution, its prefork pool."""
 
 from celery import Celery
-from effects import QUEUE, RESULTS, URL, ran
+from effects import QUEUE, URL, ran
 
-app = Celery("bench", broker=URL, backend="rpc://" if RESULTS else None)
+app = Celery("bench", broker=URL)
 app.conf.update(
     broker_transport_options={"confirm_publish": True},
     task_default_queue=QUEUE,
     task_default_queue_type="quorum",
     task_acks_late=True,
-    task_ignore_result=not RESULTS,
+    task_ignore_result=True,
     worker_prefetch_multiplier=64,
     worker_detect_quorum_queues=True,
 )

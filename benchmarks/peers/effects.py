@@ -16,7 +16,6 @@ from pathlib import Path
 
 URL = os.environ.get("BENCH_URL", "")
 QUEUE = os.environ.get("BENCH_QUEUE", "bench")
-RESULTS = os.environ.get("BENCH_RESULTS") == "on"
 LOST = int(os.environ.get("BENCH_LOST", "-1"))
 """The number of a job that the worker pretends to have executed: for the test of the suite."""
 SLOTS = 1024

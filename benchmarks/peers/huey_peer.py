@@ -1,9 +1,9 @@
 """Huey on SQLite: a sync for each commit, its processes."""
 
-from effects import RESULTS, URL, ran
+from effects import URL, ran
 from huey import SqliteHuey
 
-huey = SqliteHuey(filename=URL, fsync=True, results=RESULTS)
+huey = SqliteHuey(filename=URL, fsync=True, results=False)
 
 
 @huey.task()

@@ -1,12 +1,12 @@
 """Leveret: `send` and `send_many`, its processes, on either broker."""
 
 import leveret
-from effects import QUEUE, RESULTS, URL, ran
+from effects import QUEUE, URL, ran
 
 app = leveret.App(URL)
 
 
-@app.task(name="work", queue=QUEUE, ignore_result=not RESULTS)
+@app.task(name="work", queue=QUEUE, ignore_result=True)
 def work(number: int, value: int) -> int:  # noqa: ARG001 - the quickstart's signature
     """Count a job."""
     return ran(number)

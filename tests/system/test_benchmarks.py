@@ -51,7 +51,7 @@ def test_a_worker_that_drops_one_job_in_ten_thousand_is_not_measured(
 
 def test_a_contender_that_fails_is_out_and_its_row_says_why() -> None:
     def fails() -> tuple[float, None]:
-        raise measure.NotMeasuredError("its server died")
+        raise ConnectionError("its server died")
 
     rows = measure.compare(
         [
@@ -74,3 +74,10 @@ def test_a_ratio_that_fell_is_named() -> None:
     assert suite.fallen([{**row, "ratio": 8.1}], [{**row, "ratio": 10.0}]) == []
     assert suite.fallen([{**row, "ratio": 7.9}], [{**row, "ratio": 10.0}]) == ["p: c: n: 7.9 x r, was 10.0"]
     assert suite.fallen([row], [{**row, "ratio": 10.0}]) == []
+
+
+def test_a_program_that_cannot_be_built_is_a_reason(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.cpp"
+    broken.write_text("int main( {")
+    with pytest.raises(measure.NotMeasuredError, match=r"cannot build broken\.cpp"):
+        measure.compiled(broken)

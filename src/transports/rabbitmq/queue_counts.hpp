@@ -1,7 +1,7 @@
 /// How many messages and consumers a queue has, as far as its leader has said so.
 ///
 /// When the leader of a quorum queue does not answer the broker's channel within 250 ms, the broker's answer is 0
-/// messages and 0 consumers, and nothing tells that it was made up (`rabbit_quorum_queue:stat`; 3.10.8 and 4.0.5). A
+/// messages and 0 consumers, and nothing tells that it was made up (seen with 3.10.8; `rabbit_quorum_queue:stat`). A
 /// machine that is loaded for a moment is enough. So zeros that took that long are asked for again, by two questions
 /// sent at once: what the network takes is in the time of both answers, what the leader takes also lies between them.
 #pragma once

@@ -169,7 +169,7 @@ struct disk_tap::shim {
         file->tap->on_log_lock(file->connection, slot, count, phase);
       }
     };
-    // Before it is given back: nobody can be told to have it meanwhile.
+    // After it is given back: who waits for that gets it. The next one may be told that it has it first.
     if (taking) tell(lock_phase::wants);
     const int code = file->real->pMethods->xShmLock(file->real, slot, count, flags);
     if (!taking) {
