@@ -35,6 +35,7 @@ struct message {
   body data;                  ///< NDJSON, one job a line
   std::uint32_t jobs = 0;     ///< lines in `data`; 0: not known (a foreign message, not split yet)
   unix_ms due = 0;            ///< not handed out before; 0: at once
+  bool rough_due = false;     ///< `due` is a guess (backoff): up to twice the delay will do where that is cheaper
   std::uint8_t priority = 0;  ///< reserved
   std::string reply;          ///< where its results go; empty: nobody wants them
   std::vector<header> headers;

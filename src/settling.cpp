@@ -14,6 +14,7 @@ namespace {
 struct shared_properties {
   std::string queue;
   unix_ms due = 0;
+  bool rough_due = false;
   std::string reply;
   std::uint8_t priority = 0;
   std::vector<header> headers;
@@ -28,6 +29,7 @@ void publish_all(settlement& into, packer& lines, const shared_properties& share
     m.data = body(batch.lines);
     m.jobs = batch.jobs;
     m.due = shared.due;
+    m.rough_due = shared.rough_due;
     m.priority = shared.priority;
     m.reply = shared.reply;
     m.headers = shared.headers;
@@ -141,12 +143,13 @@ planned plan_settlement(work& w, const settling_settings& settings, unix_ms now,
   }
 
   // A job that failed by an exception is no suspect: it goes on in its own queue.
-  shared_properties shared{base_queue(m.queue), 0, m.reply, m.priority, {}};
+  shared_properties shared{base_queue(m.queue), 0, true, m.reply, m.priority, {}};
   for (auto& [count, lines] : by_count) {
     shared.due = now + backoff(settings.retries, count - 1, random).count();
     plan.last_retry_due = std::max(plan.last_retry_due, shared.due);
     publish_all(plan.what, lines, shared, now, random);
   }
+  shared.rough_due = false;
   for (auto& [bucket, lines] : by_delay) {
     const std::int64_t delay = bucket * settings.due_bucket.count();
     shared.due = now + delay;
@@ -154,6 +157,7 @@ planned plan_settlement(work& w, const settling_settings& settings, unix_ms now,
     publish_all(plan.what, lines, shared, now, random);
   }
   shared.due = now + settings.put_back_delay.count();
+  shared.rough_due = true;
   const std::string* since = m.find_header(kHeaderUnknownSince);
   shared.headers = {{kHeaderUnknownSince, since != nullptr ? *since : std::to_string(now)}};
   publish_all(plan.what, put_back, shared, now, random);
@@ -162,7 +166,7 @@ planned plan_settlement(work& w, const settling_settings& settings, unix_ms now,
     packer rest(kBatchBytes, jobs_per_part);
     const std::vector<std::uint32_t> offsets = lines_of(m);
     give_back_lines(plan, d, offsets, &w.unstarted(), rest, returner);
-    shared = {m.queue, 0, m.reply, m.priority, m.headers};
+    shared = {m.queue, 0, false, m.reply, m.priority, m.headers};
     publish_all(plan.what, rest, shared, now, random);
   }
   return plan;
@@ -175,7 +179,7 @@ planned plan_move(const delivery& d, const std::string& queue, bool singles, uni
   const std::vector<std::uint32_t> offsets = lines_of(d.msg);
   packer lines(kBatchBytes, singles ? 1 : UINT32_MAX);
   give_back_lines(plan, d, offsets, nullptr, lines, returner);
-  shared_properties shared{queue, 0, d.msg.reply, d.msg.priority, own_headers(d.msg)};
+  shared_properties shared{queue, 0, false, d.msg.reply, d.msg.priority, own_headers(d.msg)};
   shared.headers.erase(
       std::remove_if(shared.headers.begin(), shared.headers.end(),
                      [](const header& h) { return h.name == kHeaderSuspect || h.name == kHeaderCrashes; }),
@@ -190,7 +194,7 @@ planned plan_suspect_return(const delivery& d, unix_ms now, const random_source&
   plan.what.token = d.token;
   packer lines;
   give_back_lines(plan, d, lines_of(d.msg), nullptr, lines, returner);
-  shared_properties shared{d.msg.queue, 0, d.msg.reply, d.msg.priority, {}};
+  shared_properties shared{d.msg.queue, 0, false, d.msg.reply, d.msg.priority, {}};
   for (const header& h : d.msg.headers) {
     if (h.name != kHeaderCrashes) shared.headers.push_back(h);
   }

@@ -37,7 +37,7 @@ struct tally {
 struct settling_settings {
   retry_policy retries;
   std::chrono::milliseconds put_back_delay{5'000};  ///< for a task that no worker here knows
-  std::chrono::milliseconds due_bucket{250};        ///< retries due within one bucket share a message
+  std::chrono::milliseconds due_bucket{50};         ///< retries due within one bucket share a message
 };
 
 /// What a settlement will have done once it is settled.

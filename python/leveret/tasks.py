@@ -286,7 +286,7 @@ class Sender(Generic[P, C]):
             queue: The queue to send to.
             max_retries: How often a failed job is run again; the worker's default is 3.
             delay: Seconds, or a timedelta, before which no worker gets the jobs. On RabbitMQ delays are rounded up to
-                250 ms.
+                32 ms.
             deadline: Seconds, or a timedelta, within which an attempt should end; the handler sees it.
             expires: Seconds, or a timedelta, from sending after which no worker starts a job any more: `result()` of
                 one that waited too long raises `JobExpired`.

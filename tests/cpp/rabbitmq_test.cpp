@@ -407,7 +407,7 @@ TEST(rabbitmq_due, goes_to_the_exact_queue_and_survives_being_delayed_again) {
   p.declare(base);
   p.declare(dotted);
   message m = make(dotted, "twice");
-  m.due = p.loop().wall() + 1'250;  // levels 2 and 0
+  m.due = p.loop().wall() + 1'280;  // levels 5 and 3
   const unix_ms due = m.due;
   p.must_publish({m});
   consumer right(p, dotted);
@@ -420,7 +420,7 @@ TEST(rabbitmq_due, goes_to_the_exact_queue_and_survives_being_delayed_again) {
   settlement s;
   s.token = first.token;
   message again = first.msg;
-  again.due = p.loop().wall() + 1'250;
+  again.due = p.loop().wall() + 1'280;
   const unix_ms due_again = again.due;
   s.publish.push_back(again);
   EXPECT_EQ(p.settle(std::move(s)).status, settle_status::settled);
@@ -442,7 +442,7 @@ TEST(rabbitmq_due, is_refused_where_it_cannot_be_kept) {
   const std::vector<publish_outcome> o = p.publish({far, lost});
   EXPECT_EQ(o[0].status, publish_status::refused);
   EXPECT_EQ(o[0].why.code, errc::unsupported);
-  EXPECT_NE(o[0].why.text.find("194 days"), std::string::npos) << o[0].why.text;
+  EXPECT_NE(o[0].why.text.find("198 days"), std::string::npos) << o[0].why.text;
   EXPECT_EQ(o[1].status, publish_status::refused);
   EXPECT_EQ(o[1].why.code, errc::not_found);
 }

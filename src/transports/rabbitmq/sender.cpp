@@ -88,25 +88,27 @@ void sender::send(std::vector<message>& messages, const std::shared_ptr<publish_
                                                    " are allowed; send smaller batches"));
       continue;
     }
-    if (m.queue.empty() || m.queue.size() > 200) {
-      group->end(index, refused(errc::invalid_argument,
-                                "cannot publish " + to_queue(m.queue) + ": a queue's name has 1 to 200 bytes"));
+    if (m.queue.empty() || m.queue.size() > kMostQueueName) {
+      group->end(index,
+                 refused(errc::invalid_argument, "cannot publish " + to_queue(m.queue) + ": a queue's name has 1 to " +
+                                                     std::to_string(kMostQueueName) + " bytes"));
       continue;
     }
     const std::int64_t units = m.due == 0 ? 0 : units_until(m.due, wall);
     if (units > kMostUnits) {
       group->end(index, refused(errc::unsupported,
                                 "cannot publish " + to_queue(m.queue) +
-                                    ": on RabbitMQ a message can be due in at most 194 days; send it later"));
+                                    ": on RabbitMQ a message can be due in at most 198 days; send it later"));
       continue;
     }
     const unix_ms due = m.due;
+    const bool rough = m.rough_due;
     std::string queue = m.queue;
     outgoing o = from_message(m);
     o.group = group;
     o.index = index;
     if (units > 0) {
-      send_delayed(std::move(o), due, queue, settling);
+      send_delayed(std::move(o), due, queue, rough);
     } else {
       now.push_back(std::move(o));
     }
@@ -114,12 +116,12 @@ void sender::send(std::vector<message>& messages, const std::shared_ptr<publish_
   if (!now.empty()) publisher_.publish(std::move(now));
 }
 
-void sender::send_delayed(outgoing item, unix_ms due, const std::string& queue, bool one_level) {
+void sender::send_delayed(outgoing item, unix_ms due, const std::string& queue, bool rough) {
   // Levels for the delay as it is now; it can only become shorter.
   const auto units_now = static_cast<std::uint32_t>(units_until(due, loop_.wall()));
-  const std::uint32_t level = std::min(highest_level(std::max(units_now, 1u)) + (one_level ? 1 : 0), kDelayLevels - 1);
+  const std::uint32_t level = std::min(highest_level(std::max(units_now, 1u)) + (rough ? 1 : 0), kDelayLevels - 1);
   const auto held = std::make_shared<outgoing>(std::move(item));
-  when_delays_ready(queue, level, [this, held, due, queue, one_level](maybe_failure why) {
+  when_delays_ready(queue, level, [this, held, due, queue, rough](maybe_failure why) {
     if (held->group->ended(held->index)) return;
     if (why) {
       publish_end e = refused(why->code, "cannot publish " + held->what + ": " + why->text);
@@ -133,7 +135,7 @@ void sender::send_delayed(outgoing item, unix_ms due, const std::string& queue, 
     auto units = static_cast<std::uint32_t>(units_until(due, loop_.wall()));
     if (units > 0) {
       // A retry's delay is a guess anyway: one hop instead of one for each bit.
-      if (one_level && highest_level(units) + 1 < kDelayLevels && (units & (units - 1)) != 0) {
+      if (rough && highest_level(units) + 1 < kDelayLevels && (units & (units - 1)) != 0) {
         units = 2u << highest_level(units);
       }
       held->exchange = delay_name(highest_level(units));

@@ -42,7 +42,7 @@ class sender {
   /// and may have grown past the largest message (retries with their errors): refused, their jobs would run for ever.
   void send(std::vector<message>& messages, const std::shared_ptr<publish_group>& group, std::size_t first,
             bool settling);
-  void send_delayed(outgoing item, unix_ms due, const std::string& queue, bool one_level);
+  void send_delayed(outgoing item, unix_ms due, const std::string& queue, bool rough);
   void when_delays_ready(const std::string& queue, std::uint32_t level, std::function<void(maybe_failure)> then);
   void add_dead(std::vector<outgoing>& out, std::vector<dead_job>& jobs);
   void add_results(std::vector<outgoing>& out, std::vector<result_chunk>& chunks);

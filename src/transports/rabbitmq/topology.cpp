@@ -30,7 +30,7 @@ bool has_dead_queue(std::string_view queue) {
          queue.substr(0, std::strlen(kReplyPrefix)) != kReplyPrefix;
 }
 
-std::string delay_name(std::uint32_t level) { return "leveret.delay." + std::to_string(level); }
+std::string delay_name(std::uint32_t level) { return "leveret.delay.32ms." + std::to_string(level); }
 
 declaration declaration::full(std::string queue, std::int64_t reply_expires_ms) {
   const kind k = is_dead_queue(queue)                                             ? kind::dead

@@ -1,11 +1,12 @@
 /// What Leveret declares: work queues, dead queues, reply queues, and the levels of delayed messages.
 ///
-/// Delays: L = 26 levels of 250 ms * 2^k. Level k is a topic exchange `leveret.delay.k` and a queue of the same name
-/// whose messages expire after 250 ms * 2^k into the exchange of level k-1 (of level 0: into `leveret.delay.out`). A
-/// message carries its delay as routing key: L bits, highest first, separated by dots, and then the queue. The exchange
-/// of level k sends a key whose bit k is 1 to its queue and one with a 0 on to the next exchange; `leveret.delay.out`
-/// is bound to the queues by their exact keys. Published to the exchange of its highest set bit, a message waits once
-/// for each bit that is set, and nobody polls.
+/// Delays: L = 29 levels of 32 ms * 2^k. Level k is a topic exchange `leveret.delay.32ms.k` and a queue of the same
+/// name whose messages expire after 32 ms * 2^k into the exchange of level k-1 (of level 0: into
+/// `leveret.delay.32ms.out`). A message carries its delay as routing key: L bits, highest first, separated by dots, and
+/// then the queue. The exchange of level k sends a key whose bit k is 1 to its queue and one with a 0 on to the next
+/// exchange; that of `out` is bound to the queues by their exact keys. Published to the exchange of its highest set
+/// bit, a message waits once for each bit that is set, and nobody polls. The unit stands in the names: a queue's
+/// arguments can't be changed.
 #pragma once
 
 #include <cstdint>
@@ -18,12 +19,14 @@
 
 namespace leveret::core::rabbitmq {
 
-inline constexpr std::uint32_t kDelayLevels = 26;
-inline constexpr std::int64_t kDelayUnit = 250;  ///< milliseconds
+inline constexpr std::uint32_t kDelayLevels = 29;
+inline constexpr std::int64_t kDelayUnit = 32;  ///< milliseconds
 inline constexpr std::int64_t kDeliveryLimit = 1000;
 inline constexpr std::int64_t kDeadDeliveryLimit =
     1'000'000;  ///< listing is get and requeue; each counts as a delivery
-inline constexpr const char* kDelayOut = "leveret.delay.out";
+inline constexpr const char* kDelayOut = "leveret.delay.32ms.out";
+/// Of a queue: with the bits of a delay before it, it must fit into a routing key.
+inline constexpr std::size_t kMostQueueName = 255 - 2 * kDelayLevels;
 inline constexpr const char* kDeadType = "leveret.dead";
 inline constexpr const char* kResultsType = "leveret.results";
 inline constexpr const char* kProgressHeader = "x-leveret-progress";  ///< of a message to a reply queue: the job's id
@@ -65,8 +68,8 @@ class declaration {
 /// The level that a delay of `units` is published to: its highest set bit. `units` > 0.
 [[nodiscard]] std::uint32_t highest_level(std::uint32_t units);
 [[nodiscard]] std::string delay_key(std::uint32_t units, std::string_view queue);
-/// The key by which `leveret.delay.out` hands over to `queue`, whatever the delay was. Exact on purpose: with `#.queue`
-/// a queue `b` would get the messages for `a.b` too.
+/// The key by which `leveret.delay.32ms.out` hands over to `queue`, whatever the delay was. Exact on purpose: with
+/// `#.queue` a queue `b` would get the messages for `a.b` too.
 [[nodiscard]] std::string destination_pattern(std::string_view queue);
 /// By which the exchange of `level` sends on: bit set (to its queue) or not (to the next exchange).
 [[nodiscard]] std::string level_pattern(std::uint32_t level, bool set);
