@@ -11,6 +11,7 @@ import leveret as library
 import pytest
 from support.effects import Effects
 from support.processes import Broker, Worker, until
+from support.rabbitmq_node import can_log_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,6 +117,19 @@ def test_the_majority_is_lost_and_comes_back(cluster: RabbitCluster, load: Load)
         each.start()
     for each in starting:
         each.join()
+    load.wait_runs()
+
+
+def test_the_leader_is_cut_off_with_a_minority(cluster: RabbitCluster, load: Load) -> None:
+    leader = cluster.leader_of(load.queue)
+    cluster.cut_off(leader)
+    try:
+        until(lambda: not can_log_in(leader.port), "the node that is alone takes no more clients")
+        assert load.wait_runs() < 30
+        assert cluster.leader_of(load.queue, asked=cluster.others(leader)[0]) is not leader
+    finally:
+        cluster.join_again(leader)
+    until(lambda: can_log_in(leader.port), "the node is back")
     load.wait_runs()
 
 

@@ -1,8 +1,7 @@
 """Decides whether a run with faults kept its promises: what was accepted, and what became of it.
 
 After Jepsen's total-queue checker, with the invariants of this project: every accepted job ran or is dead (I1), nothing
-ran that nobody sent, and how often a job ran again (I5); per producer, first runs in send order where there was one
-consumer (I4).
+ran that nobody sent, and how often a job ran again (I5); first runs in send order where an order was promised (I4).
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 from faults.history import NUMBERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from faults.history import Effects, Event
 
@@ -38,7 +37,7 @@ class Verdict:
     unexpected: list[int] = field(default_factory=list)
     """Jobs that ran, or are dead, though nobody sent them, or their sender was told that they were not sent."""
     misordered: list[int] = field(default_factory=list)
-    """Jobs that ran for the first time after a later one of their producer had."""
+    """Accepted jobs that ran for the first time after a later one that they were to come before had."""
     duplicates: list[int] = field(default_factory=list)
     """Positions, in the effects, of runs that were not the first of their job."""
 
@@ -60,6 +59,12 @@ class _Senders:
             known.extend(bytes(max(0, sequence + event.count - len(known))))
             known[sequence : sequence + event.count] = bytes([codes[event.what]]) * event.count
 
+    def accepted(self, number: int) -> bool:
+        """Tell whether a job's sender was told that it was accepted."""
+        producer, sequence = divmod(number, NUMBERS)
+        known = self.states.get(producer, b"")
+        return sequence < len(known) and known[sequence] == _OK
+
     def sent(self, number: int) -> bool:
         """Tell whether a job may run."""
         producer, sequence = divmod(number, NUMBERS)
@@ -67,30 +72,48 @@ class _Senders:
         return sequence < len(known) and known[sequence] not in {0, _FAILED}
 
 
-def check(events: Iterable[Event], effects: Effects, dead: Iterable[int] = (), *, ordered: bool = False) -> Verdict:
+def _misordered(numbers: Iterable[int], order: Callable[[int], int | None]) -> list[int]:
+    found = []
+    last: dict[int, int] = {}
+    for number in numbers:
+        key = order(number)
+        if key is None:
+            continue
+        if number < last.get(key, -1):
+            found.append(number)
+        last[key] = max(number, last.get(key, -1))
+    return found
+
+
+def check(
+    events: Iterable[Event],
+    effects: Effects,
+    dead: Iterable[int] = (),
+    *,
+    order: Callable[[int], int | None] = lambda _number: None,
+) -> Verdict:
     """Compare what producers noted with what ran.
 
     Args:
         events: Of all producers.
         effects: What handlers noted.
         dead: Numbers of the jobs on record as dead.
-        ordered: Whether each producer's jobs had one consumer with one thread, so that first runs must be in order.
+        order: Gives a job's key by its number: the first runs of a key's accepted jobs must be in the order of their
+            numbers. None: it has no key.
     """
     senders = _Senders(events)
     verdict = Verdict()
     ran: set[int] = set()
-    last: dict[int, int] = {}
+    first_runs: list[int] = []
     for position, number in enumerate(effects.numbers):
         if number in ran:
             verdict.duplicates.append(position)
             continue
         ran.add(number)
+        first_runs.append(number)
         if not senders.sent(number):
             verdict.unexpected.append(number)
-        producer = number // NUMBERS
-        if ordered and number < last.get(producer, -1):
-            verdict.misordered.append(number)
-        last[producer] = max(number, last.get(producer, -1))
+    verdict.misordered = _misordered((number for number in first_runs if senders.accepted(number)), order)
     dead = set(dead)
     verdict.unexpected += [number for number in dead - ran if not senders.sent(number)]
     for producer, states in senders.states.items():

@@ -4,6 +4,8 @@ A job is known by its number: the producer's index times `NUMBERS`, and a sequen
 its own, one line by one write, when it begins to send (`invoke`) and what came of it: `ok` (durable), `fail` (certainly
 not sent) or `unknown`. The handler appends a line to one file for each attempt, before it returns. Both survive
 `kill -9` of whoever wrote them, up to the line being written.
+
+An odd index stands for a producer's jobs with keys.
 """
 
 from __future__ import annotations
@@ -18,10 +20,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["NUMBERS", "Effects", "Event", "Log", "read_effects", "read_log"]
+__all__ = ["KEYS", "NUMBERS", "Effects", "Event", "Log", "key_of", "read_effects", "read_log"]
 
 NUMBERS = 1_000_000_000
 """Numbers that one producer has."""
+KEYS = 40
+"""Keys that one producer uses: more than there are queues for them, so that some share one."""
+
+
+def key_of(number: int) -> int | None:
+    """Return the key of a job; None: it has none."""
+    index, sequence = divmod(number, NUMBERS)
+    return index * KEYS + sequence % KEYS if index % 2 == 1 else None
 
 
 class Log:

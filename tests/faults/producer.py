@@ -2,8 +2,8 @@
 
     python -m faults.producer URL QUEUE EFFECTS LOG INDEX SEED RATE CALM_OVER
 
-Batches of all sizes, one job at a time from several threads, and, once there is a file CALM_OVER, a job now and then
-that takes its process down.
+Batches of all sizes, some of them with keys, one job at a time from several threads, and, once there is a file
+CALM_OVER, a job now and then that takes its process down. INDEX is even; the next one is that of the jobs with keys.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import leveret
 
-from faults.history import NUMBERS, Log
+from faults.history import NUMBERS, Log, key_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,12 +30,20 @@ PYTHON_QUEUE = "-python"
 """What the queue of the Python handlers ends with."""
 
 
+def key(_path: str, n: int) -> int:
+    """Return the key of a job that has one."""
+    found = key_of(n)
+    assert found is not None
+    return found
+
+
 class Producer:
     """Sends numbered jobs and notes what came of each."""
 
     def __init__(self, url: str, queue: str, effects: str, log: Log) -> None:
         """Open nothing yet."""
         self.app = leveret.App(url, publish_deadline=20, batch_bytes=2_048)
+        self.ordered_app = leveret.App(url, publish_deadline=20, batch_bytes=2_048)
         self._effects = effects
         self._log = log
 
@@ -53,15 +61,24 @@ class Producer:
 
         self.effect, self.crash, self.note = effect, crash, note
 
-    def send_many(self, first: int, count: int, *, python: bool) -> None:
+        # The same handler: one app has but one task of a name.
+        @self.ordered_app.native(name="effect", queue=queue, ignore_result=True, ordered=True, key=key)
+        def keyed(path: str, n: int) -> int:
+            raise NotImplementedError
+
+        self.keyed = keyed
+
+    def close(self) -> None:
+        """Wait for what is under way."""
+        self.app.close(20)
+        self.ordered_app.close(20)
+
+    def send_many(self, first: int, count: int, task: Any) -> None:
         """Send a batch."""
         self._log.note("invoke", first, count)
         jobs = ((self._effects, first + i) for i in range(count))
         try:
-            if python:
-                self.note.send_many(jobs)
-            else:
-                self.effect.send_many(jobs)
+            task.send_many(jobs)
         except leveret.SendManyError as error:
             self._log.note("ok", first, error.index)
             self._log.note("unknown", first + error.index, count - error.index)
@@ -106,21 +123,27 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     chance = random.Random(int(seed))
     producer = Producer(url, queue, effects, Log(log))
-    number = int(index) * NUMBERS
+    number, with_key = int(index) * NUMBERS, (int(index) + 1) * NUMBERS
     due = time.monotonic()
     while not stop.is_set():
-        if chance.random() < 0.7:
+        kind = chance.random()
+        if kind < 0.1:
+            count = chance.choice((1, 10, 100))
+            producer.send_many(with_key, count, producer.keyed)
+            with_key += count
+        elif kind < 0.7:
             count = chance.choice((1, 10, 100, 1_000))
-            producer.send_many(number, count, python=chance.random() < 0.2)
+            producer.send_many(number, count, producer.note if chance.random() < 0.2 else producer.effect)
+            number += count
         else:
             count = 16
             calm = not Path(calm_over).exists()
             producer.send_at_once(number, [not calm and chance.random() < CRASHES for _ in range(count)])
-        number += count
+            number += count
         # Not faster than asked for: a backlog would hide how fast a fault is got over. Lost time is not made up for.
         due = max(due + count / float(rate), time.monotonic())
         stop.wait(due - time.monotonic())
-    producer.app.close(20)
+    producer.close()
 
 
 if __name__ == "__main__":

@@ -40,14 +40,17 @@ if TYPE_CHECKING:
 from faults.brokers import FaultyBroker, FaultyRabbit, FaultySqlite
 from faults.cast import Actor, children_of, python
 from faults.checker import Verdict, check
-from faults.history import Effects, Event, read_effects, read_log
+from faults.history import Effects, Event, key_of, read_effects, read_log
 from faults.producer import PYTHON_QUEUE
 
 QUEUE = "jobs"
 WORKERS = 3
 PRODUCERS = 2
 PLUGIN = Path(__file__).resolve().parent.parent / "system/plugins/effects.cpp"
-QUEUES = [QUEUE, QUEUE + ".suspects", QUEUE + PYTHON_QUEUE, QUEUE + PYTHON_QUEUE + ".suspects"]
+ORDERED = [f"{QUEUE}.ordered.{shard}" for shard in range(16)]
+SUSPECTS = [QUEUE + ".suspects", QUEUE + PYTHON_QUEUE + ".suspects"]
+GROUPS = [[QUEUE], [QUEUE + PYTHON_QUEUE], *([queue] for queue in SUSPECTS), ORDERED]
+"""What is asked for together is there together."""
 LAST_RETRY = 12
 """Seconds in which every retry is due: the third waits up to 4 s, in steps of RabbitMQ's delays."""
 APPS = "faults.apps:app"
@@ -110,6 +113,7 @@ class Run:
 
     def _worker(self, number: int) -> Actor:
         words = [str(LEVERET), "worker", "--url", self._broker.url, "--queue", QUEUE, "--grace", "5"]
+        words += ["--ordered", QUEUE]
         if number == 0:
             words += [str(self._plugin), "--pool", "threads", "--threads", "2"]
         else:
@@ -118,7 +122,7 @@ class Run:
 
     def _producer(self, number: int) -> Actor:
         def command() -> list[str]:
-            index = next(self._indexes)
+            index = 2 * next(self._indexes)
             rate = self._options.rate / PRODUCERS
             words = [self._broker.url, QUEUE, str(self._effects), str(self._folder / f"log{index}"), str(index)]
             words += [str(self._options.seed * 1_000 + index), str(rate), str(self._calm_over)]
@@ -227,8 +231,8 @@ class Run:
         empty = 0
         while empty < (2 if isinstance(self._broker, FaultySqlite) else LAST_RETRY):
             busy = []
-            for queue in QUEUES:
-                found = self._ask("queues", queue)
+            for group in GROUPS:
+                found = self._ask("queues", *group)
                 busy += [
                     q
                     for q in (found or {"queues": []})["queues"]
@@ -245,8 +249,8 @@ class Run:
     def dead(self) -> list[int]:
         """Return the numbers of the jobs on record as dead."""
         numbers = []
-        for queue in (QUEUE, QUEUE + PYTHON_QUEUE):
-            found = self._ask("dead", "list", "--queue", queue, "--limit", "100000") or {"jobs": []}
+        for group in ([QUEUE], [QUEUE + PYTHON_QUEUE], ORDERED):
+            found = self._ask("dead", "list", *group, "--limit", "100000") or {"jobs": []}
             for job in found["jobs"]:
                 body = job["body"]
                 numbers.append(int((json.loads(body) if isinstance(body, str) else body)["args"][1]))
@@ -259,14 +263,18 @@ class Run:
     def judge(self) -> tuple[Verdict, dict[str, Row]]:
         """Check the promises; what is broken is in `notes`."""
         effects, events = read_effects(self._effects), self.events()
-        verdict = check(events, effects, self.dead())
+        verdict = check(events, effects, self.dead(), order=key_of)
         rows = self._rows(verdict, effects, events)
         if rows[CALM_ROW].duplicated:
             self.notes.append(f"{rows[CALM_ROW].duplicated} jobs ran twice before the first fault")
         most = (len(self.injected) * WORKERS + verdict.dead * 4) * WINDOW_JOBS
         if len(verdict.duplicates) > most:
             self.notes.append(f"{len(verdict.duplicates)} runs of jobs that had run before: more than {most}")
-        for what, numbers in (("lost", verdict.lost), ("unexpected", verdict.unexpected)):
+        for what, numbers in (
+            ("lost", verdict.lost),
+            ("unexpected", verdict.unexpected),
+            ("misordered", verdict.misordered),
+        ):
             if numbers:
                 self.notes.append(f"{len(numbers)} jobs {what}, among them {sorted(numbers)[:10]}")
         for fault in self.injected:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from faults.checker import check
-from faults.history import NUMBERS, Effects, Event, Log, read_effects, read_log
+from faults.history import KEYS, NUMBERS, Effects, Event, Log, key_of, read_effects, read_log
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,9 +28,13 @@ def effects(*numbers: int) -> Effects:
     return made
 
 
+def by_producer(number: int) -> int:
+    return number // NUMBERS
+
+
 def test_a_good_history_is_good() -> None:
     sent = events(("invoke", 0, 3), ("ok", 0, 3), ("invoke", SECOND, 2), ("ok", SECOND, 2))
-    verdict = check(sent, effects(0, 1, SECOND, 2, SECOND + 1), ordered=True)
+    verdict = check(sent, effects(0, 1, SECOND, 2, SECOND + 1), order=by_producer)
     assert verdict.good
     assert (verdict.accepted, verdict.ran, verdict.dead, verdict.recovered) == (5, 5, 0, 0)
     assert verdict.duplicates == []
@@ -71,9 +75,20 @@ def test_runs_after_the_first_are_counted_where_they_are() -> None:
 
 def test_first_runs_out_of_order_are_found_where_order_was_promised() -> None:
     sent = events(("invoke", 0, 3), ("ok", 0, 3))
-    assert check(sent, effects(1, 0, 2), ordered=True).misordered == [0]
+    assert check(sent, effects(1, 0, 2), order=by_producer).misordered == [0]
     assert check(sent, effects(1, 0, 2)).good
-    assert check(sent, effects(0, 1, 0, 2), ordered=True).good, "a run again is none of its business"
+    assert check(sent, effects(0, 1, 0, 2), order=by_producer).good, "a run again is none of its business"
+    told_nothing = events(("invoke", 0, 1), ("unknown", 0, 1), ("invoke", 1, 2), ("ok", 1, 2))
+    assert check(told_nothing, effects(1, 0, 2), order=by_producer).good, "nobody knows when it was sent"
+
+
+def test_keys_have_orders_of_their_own() -> None:
+    first, count = SECOND, 2 * KEYS
+    sent = events(("invoke", first, count), ("ok", first, count), ("invoke", 0, 2), ("ok", 0, 2))
+    assert [key_of(n) for n in (0, 1, first, first + 1, first + KEYS)] == [None, None, KEYS, KEYS + 1, KEYS]
+    others_first = [1, 0, *range(first + count - 1, first + KEYS - 1, -1)]
+    assert check(sent, effects(*(n - KEYS if n >= first else n for n in others_first)), order=key_of).misordered == []
+    assert check(sent, effects(first + KEYS, first), order=key_of).misordered == [first]
 
 
 def test_what_was_written_is_read_back_and_a_line_cut_short_is_not(tmp_path: Path) -> None:

@@ -43,12 +43,27 @@ class RabbitCluster:
         for node in reversed(self.nodes):
             node.stop()
 
-    def leader_of(self, queue: str) -> RabbitNode:
-        """Return the node that leads a quorum queue of vhost /."""
+    def others(self, node: RabbitNode) -> list[RabbitNode]:
+        """Return the two other nodes."""
+        return [other for other in self.nodes if other is not node]
+
+    def leader_of(self, queue: str, asked: RabbitNode | None = None) -> RabbitNode:
+        """Return the node that leads a quorum queue of vhost /, as a node sees it (the first, unless said)."""
         lookup = f'{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"{queue}">>)), '
-        said = self.nodes[0].ctl("eval", lookup + "{_, Node} = amqqueue:get_pid(Q), Node.")
+        said = (asked or self.nodes[0]).ctl("eval", lookup + "{_, Node} = amqqueue:get_pid(Q), Node.")
         name = re.sub(r"[\s']", "", said)
         return next(node for node in self.nodes if node.name == name)
+
+    def cut_off(self, node: RabbitNode) -> None:
+        """Part a node from the two others as a broken network would; its clients still reach it."""
+        others = [other.name for other in self.others(node)]
+        node.ctl("eval", "".join(f"erlang:set_cookie('{name}', cut_off), " for name in others) + "ok.")
+        node.ctl("eval", "".join(f"erlang:disconnect_node('{name}'), " for name in others) + "ok.")
+
+    def join_again(self, node: RabbitNode) -> None:
+        """Mend what `cut_off` broke."""
+        others = [other.name for other in self.others(node)]
+        node.ctl("eval", "".join(f"erlang:set_cookie('{name}', erlang:get_cookie()), " for name in others) + "ok.")
 
     def __enter__(self) -> Self:
         """Start."""
