@@ -31,8 +31,8 @@ class NotMeasuredError(Exception):
 class Row:
     """One contender of one comparison.
 
-    `rates` has a rate (jobs/s) for each round; `reference` is the name of the row of the same comparison that `ratio`
-    divides by, round by round, and takes the median of.
+    `rates` has a figure for each round, in `unit`; `reference` is the name of the row of the same comparison that
+    `ratio` divides by, round by round, and takes the median of.
     """
 
     part: str
@@ -47,21 +47,33 @@ class Row:
     not_measured: str = ""
     reference: str = ""
     ratio: float | None = None
+    unit: str = "jobs/s"
 
     @property
     def median(self) -> float:
         """The median of the rounds' rates."""
         return statistics.median(self.rates)
 
+    @property
+    def less_is_better(self) -> bool:
+        """Whether the figures are times."""
+        return self.unit == "µs"
+
+    @property
+    def best(self) -> float:
+        """The best round's figure."""
+        return min(self.rates) if self.less_is_better else max(self.rates)
+
     def as_json(self) -> dict[str, object]:
         """Return it with median, best and spread (best less worst, over the median)."""
         out = {key: value for key, value in asdict(self).items() if value not in ("", None)}
         out["rates"] = [round(rate, 1) for rate in self.rates]
+        out["less_is_better"] = self.less_is_better
         if self.not_measured:
             out["not_measured"] = f"not measured: {self.not_measured}"
         else:
             spread = (max(self.rates) - min(self.rates)) / self.median
-            out |= {"median": round(self.median, 1), "best": round(max(self.rates), 1), "spread": round(spread, 2)}
+            out |= {"median": round(self.median, 1), "best": round(self.best, 1), "spread": round(spread, 2)}
         return out
 
 
@@ -163,13 +175,13 @@ def last_lines(log: Path, count: int = 3) -> str:
     return " / ".join(line.strip() for line in lines[-count:])
 
 
-def answer_of(command: list[str], timeout: float = 600) -> dict[str, object]:
+def answer_of(command: list[str], timeout: float = 600, environ: dict[str, str] | None = None) -> dict[str, object]:
     """Run a program that prints one JSON object last; return that.
 
     Raises:
         NotMeasuredError: it failed.
     """
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, cwd=ROOT)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, cwd=ROOT, env=environ)
     if done.returncode != 0:
         end = " / ".join((done.stderr or done.stdout).strip().splitlines()[-3:])
         raise NotMeasuredError(f"exit code {done.returncode}: {end}")

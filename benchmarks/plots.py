@@ -29,14 +29,14 @@ def draw(part: str, rows: list[dict[str, object]], folder: Path) -> None:
         members = [row for row in rows if row["comparison"] == comparison and "median" in row][::-1]
         names = [str(row["name"]) for row in members]
         rates = [float(str(row["median"])) for row in members]
-        bars = panel.barh(names, rates, color=[OURS if name == "leveret" else OTHERS for name in names])
+        bars = panel.barh(names, rates, color=[OURS if name.startswith("leveret") else OTHERS for name in names])
         panel.bar_label(bars, labels=[f"{rate:,.0f}" for rate in rates], padding=3)
-        panel.set(xscale="log", title=comparison)
+        panel.set(xscale="log", title=f"{comparison}, {members[0].get('unit', 'jobs/s')}")
         panel.title.set_horizontalalignment("left")
         panel.title.set_position((0, 1))
         panel.set_xlim(min(rates) / 3, max(rates) * 8)
         panel.spines[["top", "right"]].set_visible(False)
-    panels[-1, 0].set_xlabel("jobs/s, median of the rounds (logarithmic)")
+    panels[-1, 0].set_xlabel("median of the rounds (logarithmic)")
     figure.savefig(folder / f"{part}.svg", metadata={"Date": None})
 
 

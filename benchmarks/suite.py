@@ -3,7 +3,8 @@
     python benchmarks/suite.py [PART…] [--rounds 5] [--json] [--output FILE]     (make bench ARGS="…")
 
 Parts: `peers`; `publish`, beside a pika loop; `plain`, beside plain rabbitmq-c; `page`, beside the simulated worker of
-the page that it began with. All contenders of a comparison run on one machine, in one run, round by round in turn, on a
+the page that it began with; `latency`, beside the disk's sync and plain rabbitmq-c; `scaling`: results, backlog, jobs
+a message. All contenders of a comparison run on one machine, in one run, round by round in turn, on a
 private RabbitMQ or a fresh file, with durable settings. Only jobs that were executed, each once, and settled, count:
 else the row says "not measured", and why.
 """
@@ -28,14 +29,16 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 FALLEN = 0.8
-HEADINGS = ("", "version", "jobs/s, median", "best", "spread", "ratio", "CPU s per million")
+HEADINGS = ("", "version", "median", "best", "spread", "ratio", "CPU s per million")
 MARK = "<!-- measured by benchmarks/suite.py -->"
 sys.path.insert(0, str(ROOT / "tests"))
 
+import latency_part  # noqa: E402 - beside this file
 import page_part  # noqa: E402 - beside this file
 import peers_part  # noqa: E402 - the same
 import plain_part  # noqa: E402 - the same
 import publish_part  # noqa: E402 - the same
+import scaling_part  # noqa: E402 - the same
 from environments import environment  # noqa: E402 - the same
 from measure import machine  # noqa: E402 - the same
 from support.rabbitmq_node import RabbitNode  # noqa: E402 - the tests' own node
@@ -45,6 +48,8 @@ PARTS: dict[str, Callable[[RabbitNode, int, Callable[[str], None]], list[Row]]] 
     "publish": publish_part.measure,
     "plain": plain_part.measure,
     "page": page_part.measure,
+    "latency": latency_part.measure,
+    "scaling": scaling_part.measure,
 }
 
 
@@ -56,7 +61,7 @@ def cells(row: Row) -> list[str]:
         row.name,
         row.version,
         f"{row.median:,.0f}",
-        f"{max(row.rates):,.0f}",
+        f"{row.best:,.0f}",
         f"{(max(row.rates) - min(row.rates)) / row.median:.0%}",
         "" if row.ratio is None or row.name == row.reference else f"{row.ratio:,.2f} x {row.reference}",
         "" if row.cpu_s_per_million is None else f"{row.cpu_s_per_million:,.1f}",
@@ -66,7 +71,8 @@ def cells(row: Row) -> list[str]:
 def show(rows: list[Row], console: Console) -> None:
     """Print a table for each comparison."""
     for comparison in dict.fromkeys((row.part, row.comparison) for row in rows):
-        table = Table(title=f"{comparison[0]}: {comparison[1]}", title_justify="left")
+        unit = next(row.unit for row in rows if (row.part, row.comparison) == comparison)
+        table = Table(title=f"{comparison[0]}: {comparison[1]}, {unit}", title_justify="left")
         for heading in HEADINGS:
             table.add_column(heading, justify="left" if heading in HEADINGS[:2] else "right")
         for row in rows:
@@ -89,7 +95,9 @@ def write_page(page: Path, result: dict[str, object], rows: list[Row]) -> None:
         lines = [f"| {' | '.join(HEADINGS)} |", "| --- | --- |" + " ---: |" * (len(HEADINGS) - 2)]
         lines += [f"| {' | '.join(cells(row))} |" for row in members]
         notes = [f"{row.name}: {row.note}." for row in members if row.note]
-        parts.append("\n".join([f"### {comparison}\n", *lines, "", *([" ".join(notes), ""] if notes else [])]))
+        parts.append(
+            "\n".join([f"### {comparison}, {members[0].unit}\n", *lines, "", *([" ".join(notes), ""] if notes else [])])
+        )
     page.write_text(before + MARK + "\n\n" + "\n".join(parts) + "\n" + MARK + after)
 
 
@@ -100,7 +108,9 @@ def fallen(rows: list[dict[str, object]], before: list[dict[str, object]]) -> li
     for row in rows:
         name = (row["part"], row["comparison"], row["name"])
         now, then = row.get("ratio"), was.get(name)
-        if isinstance(now, float) and isinstance(then, float) and now < FALLEN * then:
+        if not isinstance(now, float) or not isinstance(then, float):
+            continue
+        if (then < FALLEN * now) if row.get("less_is_better") else (now < FALLEN * then):
             found.append(f"{': '.join(map(str, name))}: {now} x {row['reference']}, was {then}")
     return found
 
