@@ -282,10 +282,12 @@ published client::publish(const envelope& e, std::string_view lines, std::uint32
   s.check_open();
   s.prepare(e);
   std::promise<std::pair<published, publish_outcome>> answered;
-  s.publish(e, lines, jobs, s.publish_deadline(),
-            [&answered](const published& message, const publish_outcome& outcome) {
-              answered.set_value({message, outcome});
-            });
+  s.broker->lend_thread([&] {
+    s.publish(e, lines, jobs, s.publish_deadline(),
+              [&answered](const published& message, const publish_outcome& outcome) {
+                answered.set_value({message, outcome});
+              });
+  });
   auto [message, outcome] = answered.get_future().get();
   if (outcome.status != publish_status::accepted) throw_outcome(outcome);
   return message;
@@ -293,8 +295,10 @@ published client::publish(const envelope& e, std::string_view lines, std::uint32
 
 sent_job client::send(const envelope& e, std::string_view group, std::string_view line) {
   std::promise<sent_job> sent;
-  send_soon(e, group, line, [&sent](sent_job job, const std::exception_ptr& failed) {
-    failed ? sent.set_exception(failed) : sent.set_value(std::move(job));
+  state_->broker->lend_thread([&] {
+    send_soon(e, group, line, [&sent](sent_job job, const std::exception_ptr& failed) {
+      failed ? sent.set_exception(failed) : sent.set_value(std::move(job));
+    });
   });
   return sent.get_future().get();
 }

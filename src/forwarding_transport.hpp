@@ -32,6 +32,7 @@ class forwarding_transport : public transport {
                std::function<void(std::vector<publish_outcome>)> then) override {
     broker_->publish(std::move(messages), deadline, std::move(then));
   }
+  void lend_thread(const std::function<void()>& hand_over) override { broker_->lend_thread(hand_over); }
   subscription_id subscribe(const std::string& queue, window w, subscriber events) override {
     return broker_->subscribe(queue, w, std::move(events));
   }

@@ -1,11 +1,11 @@
 #include "thread_loop.hpp"
 
 #include <pthread.h>
-#include <signal.h>
 
 #include <chrono>
 #include <utility>
 
+#include "signals_blocked.hpp"
 #include "wall_clock.hpp"
 
 namespace leveret::core {
@@ -13,22 +13,6 @@ namespace {
 
 // Which loop the current thread is, if any: one comparison instead of a lock in on_loop().
 thread_local const thread_loop* current_loop = nullptr;
-
-// Blocks all signals for a scope, so that a thread started in it inherits that and no signal handler ever runs there.
-class signals_blocked {
- public:
-  signals_blocked() {
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before_);
-  }
-  ~signals_blocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-  signals_blocked(const signals_blocked&) = delete;
-  signals_blocked& operator=(const signals_blocked&) = delete;
-
- private:
-  sigset_t before_;
-};
 
 }  // namespace
 

@@ -225,6 +225,11 @@ class transport {
   virtual void publish(std::vector<message> messages, loop::clock::time_point deadline,
                        std::function<void(std::vector<publish_outcome>)> then) = 0;
 
+  /// Calls `hand_over`, which publishes, for a caller that does nothing but wait for the answer: a transport may do
+  /// that work here and now, on the caller's thread, callbacks included, instead of waking a thread of its own. Blocks
+  /// as long as it takes. The caller holds no lock that a callback takes.
+  virtual void lend_thread(const std::function<void()>& hand_over) { hand_over(); }
+
   /// Hands out messages of `queue` in order, never more than `w` at once. An unknown queue: on_ended(not_found).
   virtual subscription_id subscribe(const std::string& queue, window w, subscriber events) = 0;
   virtual void resize(subscription_id id, window w) = 0;

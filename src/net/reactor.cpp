@@ -2,13 +2,14 @@
 
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <system_error>
+
+#include "signals_blocked.hpp"
 
 namespace leveret::core::net {
 
@@ -23,17 +24,8 @@ reactor::~reactor() {
 
 void reactor::start(const std::string& name) {
   // All signals stay with the program's own threads. SIGPIPE too: OpenSSL writes without MSG_NOSIGNAL.
-  sigset_t all;
-  sigset_t before;
-  ::sigfillset(&all);
-  ::pthread_sigmask(SIG_SETMASK, &all, &before);
-  try {
-    thread_ = std::thread([this] { run(); });
-  } catch (...) {
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    throw;
-  }
-  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  const signals_blocked blocked;
+  thread_ = std::thread([this] { run(); });
   ::pthread_setname_np(thread_.native_handle(), name.substr(0, 15).c_str());
 }
 

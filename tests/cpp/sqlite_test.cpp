@@ -111,7 +111,7 @@ TEST(sqlite, a_small_commit_leaves_the_page_of_the_counter_alone) {
   const auto before = std::filesystem::file_size(f.file() + "-wal");
   for (int i = 0; i < 10; ++i) s.must_publish(make_messages("q", 1));
   // Four pages a commit: the body, its id, its place, the counts.
-  EXPECT_EQ((std::filesystem::file_size(f.file() + "-wal") - before) / (16384 + 24), 40u);
+  EXPECT_EQ((std::filesystem::file_size(f.file() + "-wal") - before) / (sqlite::kPageSize + 24), 40u);
 }
 
 TEST(sqlite, a_released_message_returns_to_its_old_place_uncharged) {

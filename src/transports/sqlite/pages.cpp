@@ -9,11 +9,12 @@
 #include <cstring>
 #include <leveret/error.hpp>
 
+#include "transports/sqlite/schema.hpp"
+
 namespace leveret::core::sqlite {
 
 namespace {
 
-constexpr std::size_t kOurPageSize = 16384;
 constexpr std::size_t kFileHeader = 100;
 constexpr std::size_t kLogHeader = 32;
 constexpr std::size_t kFrameHeader = 24;
@@ -125,7 +126,7 @@ page_file::page_file(const std::string& path) : cache_(kCached) {
     // Of a file whose head is gone: as its log says, else as Leveret makes files.
     char log_header[kLogHeader] = {};
     const bool has_log = log_file_ >= 0 && read_at(log_file_, 0, log_header, sizeof log_header);
-    page_size_ = has_log && is_page_size(u32(log_header + 8)) ? u32(log_header + 8) : kOurPageSize;
+    page_size_ = has_log && is_page_size(u32(log_header + 8)) ? u32(log_header + 8) : kPageSize;
     reserved_ = 0;
   }
   if (reserved_ > 32) reserved_ = 0;

@@ -57,10 +57,6 @@ CREATE TABLE report(
 /// What schema 3 added to those.
 constexpr const char* kSchema3 = "ALTER TABLE cancelled ADD COLUMN terminate INTEGER NOT NULL DEFAULT 0";
 
-// 16 KiB: of 4 to 64 KiB the best for 64 KiB bodies without making the small commits of settles larger than they need
-// to be.
-constexpr const char* kPageSize = "PRAGMA page_size = 16384";
-
 struct named_sql {
   const char* name;
   const char* text;
@@ -181,7 +177,7 @@ connection open_once(const location& at, int patience_ms) {
   configure(db);
   // The page size counts only while the file is empty, and must be said before the log exists.
   if (empty(db)) {
-    db.execute(kPageSize);
+    db.execute(("PRAGMA page_size = " + std::to_string(kPageSize)).c_str());
     const std::string mode = db.text("PRAGMA journal_mode = WAL");
     if (mode != "wal") cannot_open(at.path, "SQLite cannot use a write-ahead log there (it says \"" + mode + "\")");
     make_schema(db, at.path);

@@ -24,6 +24,7 @@
 ///     report     kind and id: what workers and jobs made known, the latest each
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -36,6 +37,8 @@ namespace leveret::core::sqlite {
 
 inline constexpr std::int64_t kApplicationId = 0x4c767274;  // "Lvrt"
 inline constexpr std::int64_t kSchemaVersion = 3;
+/// Of the files that Leveret makes; docs/adr/0024 has what it costs and gives.
+inline constexpr std::size_t kPageSize = 8192;
 
 /// The statements that run per message or per wake; `store` prepares them under these names.
 namespace sql {

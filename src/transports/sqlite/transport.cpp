@@ -90,6 +90,8 @@ class sqlite_transport final : public transport {
     });
   }
 
+  void lend_thread(const std::function<void()>& hand_over) override { writer_.lend_thread(hand_over); }
+
   subscription_id subscribe(const std::string& queue, window w, subscriber events) override {
     const subscription_id id = ++last_subscription_;
     const auto ended = events.on_ended;

@@ -1,12 +1,12 @@
 #include "transports/sqlite/writer.hpp"
 
 #include <pthread.h>
-#include <signal.h>
 
 #include <algorithm>
 #include <utility>
 
 #include "faults.hpp"
+#include "signals_blocked.hpp"
 #include "transports/sqlite/fork.hpp"
 #include "transports/sqlite/schema.hpp"
 
@@ -44,18 +44,8 @@ writer::writer(const location& at, loop& l, const limits& lim)
       kick_(std::make_shared<kick>()) {
   if (!identify(at_.path, file_)) throw storage_failed("cannot open the SQLite file " + at_.path + ": it was removed");
   kick_->at = &seat_;
-  // Signals are for the program's own threads.
-  sigset_t all;
-  sigset_t before;
-  ::sigfillset(&all);
-  ::pthread_sigmask(SIG_SETMASK, &all, &before);
-  try {
-    thread_ = std::thread([this] { run(); });
-  } catch (...) {
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    throw;
-  }
-  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  const signals_blocked blocked;
+  thread_ = std::thread([this] { run(); });
 }
 
 writer::~writer() { close(loop_.now()); }
@@ -66,10 +56,48 @@ bool writer::hand_in(operation&& op) {
     if (closing_) return false;
     inbox_.push_back(std::move(op));
     if (inbox_.size() > 1) return true;  // the first one rang
+    if (lender_.load(std::memory_order_relaxed) == std::this_thread::get_id()) return true;
   }
   seat_.ring_self();
   return true;
 }
+
+void writer::lend_thread(const std::function<void()>& hand_over) {
+  std::unique_lock in_round(round_mutex_, std::defer_lock);
+  if (loop_.on_loop() || thread_wants_round_ || !in_round.try_lock() || !only_publishes()) {
+    if (in_round.owns_lock()) in_round.unlock();
+    hand_over();
+    return;
+  }
+  // Whatever is left, also by an exception, is the thread's.
+  struct hand_back {
+    writer& w;
+    ~hand_back() {
+      w.lender_ = std::thread::id();
+      bool more = !w.only_publishes() || !w.writes_.empty();
+      {
+        const std::lock_guard lock(w.inbox_mutex_);
+        more = more || w.closing_ || !w.inbox_.empty();
+      }
+      if (more) w.seat_.ring_self();
+    }
+  };
+  const hand_back at_end{*this};
+  lender_ = std::this_thread::get_id();
+  hand_over();
+  lender_ = std::thread::id();
+  {
+    const std::lock_guard lock(inbox_mutex_);
+    if (inbox_.empty()) return;
+  }
+  const signals_blocked blocked;  // as in the thread: no handler amid a commit
+  const inside_sqlite inside;
+  round();
+  published_ = false;
+}
+
+// Nobody consumes and nothing waits: a round is one transaction, and changes nothing of when the next one is due.
+bool writer::only_publishes() const { return active_subs_ == 0 && held_.empty() && acks_.empty(); }
 
 bool writer::closed() const {
   const std::lock_guard lock(inbox_mutex_);
@@ -105,30 +133,11 @@ void writer::set_health(health_state state, const std::string& detail) {
 
 void writer::run() {
   ::pthread_setname_np(::pthread_self(), "leveret-sqlite");
+  std::unique_lock in_round(round_mutex_);
   const inside_sqlite inside;
   while (true) {
-    faults::hit(faults::point::round);
     const std::uint32_t seen = seat_.word();
-    note_rings(seat_.take_rung());
-    take_inbox();
-    bool worked = false;
-    try {
-      tick();
-    } catch (const database_error& e) {
-      on_database_error(e);
-    }
-    try {
-      if (acks_are_due()) join_acks();
-      worked = needs_transaction();
-      if (worked) transact();
-    } catch (const database_error& e) {
-      on_database_error(e);
-    }
-    serve_others();
-    serve_cancelled();
-    deliver();
-    serve_watchers();
-    flush();
+    const bool worked = round();
     bool closing = false;
     {
       const std::lock_guard lock(inbox_mutex_);
@@ -136,9 +145,34 @@ void writer::run() {
     }
     if (closing && ((writes_.empty() && acks_.empty()) || ending())) break;
     // After a transaction there may be more at once: a claim or a purge goes in steps.
-    if (!worked) sleep(seen);
+    if (!worked) sleep(seen, in_round);
   }
   finish();
+}
+
+bool writer::round() {
+  faults::hit(faults::point::round);
+  note_rings(seat_.take_rung());
+  take_inbox();
+  bool worked = false;
+  try {
+    tick();
+  } catch (const database_error& e) {
+    on_database_error(e);
+  }
+  try {
+    if (acks_are_due()) join_acks();
+    worked = needs_transaction();
+    if (worked) transact();
+  } catch (const database_error& e) {
+    on_database_error(e);
+  }
+  serve_others();
+  serve_cancelled();
+  deliver();
+  serve_watchers();
+  flush();
+  return worked;
 }
 
 void writer::take_inbox() {
@@ -209,7 +243,7 @@ void writer::tick() {
   }
 }
 
-void writer::sleep(std::uint32_t seen) {
+void writer::sleep(std::uint32_t seen, std::unique_lock<std::mutex>& in_round) {
   const steady::time_point now = steady::now();
   std::chrono::nanoseconds time = next_tick_ - now;
   if (first_due_ && active_subs_ > 0) {
@@ -218,13 +252,18 @@ void writer::sleep(std::uint32_t seen) {
   }
   if (!acks_.empty()) time = std::min<std::chrono::nanoseconds>(time, acks_due_ - now);
   if (now < retry_at_) time = std::max<std::chrono::nanoseconds>(time, std::chrono::milliseconds(1));
-  const outside_sqlite outside;
-  if (time.count() <= 0) return;
-  // Who sends one job after the other has the next one ready before this thread would be asleep and awake again.
-  if (std::exchange(published_, false) && kMayLinger &&
-      seat_.linger(seen, std::min<std::chrono::nanoseconds>(time, kLinger)))
+  if (time.count() <= 0) {
+    const outside_sqlite let_forks_through;
     return;
-  seat_.wait(seen, time);
+  }
+  const bool linger = std::exchange(published_, false) && kMayLinger;
+  const outside_sqlite outside;
+  in_round.unlock();
+  // Who sends one job after the other has the next one ready before this thread would be asleep and awake again.
+  if (!linger || !seat_.linger(seen, std::min<std::chrono::nanoseconds>(time, kLinger))) seat_.wait(seen, time);
+  thread_wants_round_ = true;
+  in_round.lock();
+  thread_wants_round_ = false;
 }
 
 void writer::flush() {
