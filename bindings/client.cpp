@@ -3,6 +3,7 @@
 
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
@@ -12,6 +13,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -104,13 +106,20 @@ class client_handle {
   std::shared_ptr<core::client> client_;
 };
 
-core::envelope make_envelope(const std::string& queue, std::int64_t delay_ms, bool want_results) {
+using wanted_claim = std::optional<std::tuple<std::string, int, std::int64_t>>;
+
+core::envelope make_envelope(const std::string& queue, std::int64_t delay_ms, bool want_results,
+                             const wanted_claim& once = std::nullopt) {
   core::envelope e;
   e.queue = queue;
   if (delay_ms > 0) {
     e.due = core::wall_clock_now() + delay_ms;
   }
   e.want_results = want_results;
+  if (once) {
+    const auto& [key, until, window_ms] = *once;
+    e.once = {key, static_cast<core::held_until>(until), milliseconds(window_ms)};
+  }
   return e;
 }
 
@@ -129,27 +138,43 @@ std::string group_of(const line_writer& writer, bool want_results) {
   return want_results ? std::to_string(reinterpret_cast<std::uintptr_t>(&writer)) : std::string();
 }
 
-/// Gives (message id, line, jobs of the message).
+/// Gives (message id, line, jobs of the message); 0 jobs: nothing was stored, and this is where the first one is.
 nb::tuple send(const client_handle& self, const line_writer& writer, const nb::tuple& args, const nb::dict& kwargs,
-               const std::string& queue, std::int64_t delay_ms, bool want_results) {
+               const std::string& queue, std::int64_t delay_ms, bool want_results, const wanted_claim& once) {
   text_buffer line;
   if (!writer.write(line, args.ptr(), kwargs.ptr())) throw nb::python_error();
   const std::shared_ptr<core::client> client = self.get();
-  const core::envelope e = make_envelope(queue, delay_ms, want_results);
+  const core::envelope e = make_envelope(queue, delay_ms, want_results, once);
   core::sent_job sent;
   {
     const nb::gil_scoped_release released;
     sent = client->send(e, group_of(writer, want_results), line.view());
   }
-  return nb::make_tuple(lossy_text(sent.message.id), sent.line, sent.message.jobs);
+  const core::published at = place_of(sent);
+  return nb::make_tuple(lossy_text(at.id), sent.line, at.jobs);
+}
+
+/// As `send`, for a line that is checked.
+nb::tuple send_line(const client_handle& self, const nb::bytes& line, const std::string& queue, std::int64_t delay_ms,
+                    bool want_results, const wanted_claim& once) {
+  const std::shared_ptr<core::client> client = self.get();
+  const core::envelope e = make_envelope(queue, delay_ms, want_results, once);
+  const std::string_view text(line.c_str(), line.size());
+  core::sent_job sent;
+  {
+    const nb::gil_scoped_release released;
+    sent = client->send(e, {}, text);
+  }
+  const core::published at = place_of(sent);
+  return nb::make_tuple(lossy_text(at.id), sent.line, at.jobs);
 }
 
 void send_soon(const client_handle& self, const line_writer& writer, const nb::tuple& args, const nb::dict& kwargs,
                const std::string& queue, std::int64_t delay_ms, bool want_results, const sent_queue& into,
-               std::uint64_t ticket) {
+               std::uint64_t ticket, const wanted_claim& once) {
   text_buffer line;
   if (!writer.write(line, args.ptr(), kwargs.ptr())) throw nb::python_error();
-  self.get()->send_soon(make_envelope(queue, delay_ms, want_results), group_of(writer, want_results), line.view(),
+  self.get()->send_soon(make_envelope(queue, delay_ms, want_results, once), group_of(writer, want_results), line.view(),
                         [to = into.shared(), ticket](core::sent_job job, std::exception_ptr failed) {
                           to->put({ticket, std::move(job), std::move(failed)});
                         });
@@ -210,15 +235,24 @@ void init_client(nb::module_& m) {
            "(message id, queue, delay in ms, lines) of what was published since the last call, if it records.")
       .def(
           "send", &send, nb::arg("writer"), nb::arg("args"), nb::arg("kwargs"), nb::arg("queue"), nb::arg("delay_ms"),
-          nb::arg("want_results"),
+          nb::arg("want_results"), nb::arg("once") = nb::none(),
           nb::sig("def send(self, writer: LineWriter, args: tuple[typing.Any, ...], kwargs: dict[str, typing.Any], "
-                  "queue: str, delay_ms: int, want_results: bool) -> tuple[str, int, int]"),
-          "Publishes one job; gives its message's id, its line there, and how many jobs are there, once it is durable.")
+                  "queue: str, delay_ms: int, want_results: bool, once: tuple[str, int, int] | None = None) -> "
+                  "tuple[str, int, int]"),
+          "Publishes one job; gives its message's id, its line there, and how many jobs are there, once it is durable. "
+          "`once`: the key that it claims, until when (0: the window, 1: its start, 2: its end), the window in ms; if "
+          "the key is another job's, that one comes back, and 0 for the jobs.")
+      .def("send_line", &send_line, nb::arg("line"), nb::arg("queue"), nb::arg("delay_ms"), nb::arg("want_results"),
+           nb::arg("once"),
+           nb::sig("def send_line(self, line: bytes, queue: str, delay_ms: int, want_results: bool, once: tuple[str, "
+                   "int, int] | None) -> tuple[str, int, int]"),
+           "As `send`, for the checked line of a job, ended by a newline.")
       .def("send_soon", &send_soon, nb::arg("writer"), nb::arg("args"), nb::arg("kwargs"), nb::arg("queue"),
            nb::arg("delay_ms"), nb::arg("want_results"), nb::arg("into"), nb::arg("ticket"),
+           nb::arg("once") = nb::none(),
            nb::sig("def send_soon(self, writer: LineWriter, args: tuple[typing.Any, ...], "
                    "kwargs: dict[str, typing.Any], queue: str, delay_ms: int, want_results: bool, into: SentQueue, "
-                   "ticket: int) -> None"),
+                   "ticket: int, once: tuple[str, int, int] | None = None) -> None"),
            "As `send`, without waiting: what became of it comes into `into`.")
       .def(
           "send_many",
@@ -407,6 +441,7 @@ void init_client(nb::module_& m) {
             out["browse_live"] = can.browse_live;
             out["job_reports"] = can.job_reports;
             out["exactly_one_end"] = can.exactly_one_end;
+            out["claims"] = can.claims;
             return out;
           },
           nb::sig("def capabilities(self) -> dict[str, bool]"))

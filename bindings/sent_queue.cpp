@@ -9,6 +9,11 @@
 
 namespace leveret::bindings {
 
+core::published place_of(const core::sent_job& sent) {
+  if (sent.existing.empty()) return sent.message;
+  return {sent.existing.substr(0, sent.existing.rfind('/')), 0};
+}
+
 sent_queue::content::content() : file_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   if (file_ < 0) throw std::system_error(errno, std::generic_category(), "cannot send from an event loop: eventfd");
 }
@@ -48,8 +53,8 @@ nb::object error_of(const std::exception_ptr& failed) {
 nb::list take(const sent_queue& self) {
   nb::list out;
   for (const sent_queue::answer& a : self.shared()->take()) {
-    out.append(nb::make_tuple(a.ticket, nb::str(a.job.message.id.c_str(), a.job.message.id.size()), a.job.line,
-                              a.job.message.jobs, error_of(a.failed)));
+    const core::published at = place_of(a.job);
+    out.append(nb::make_tuple(a.ticket, nb::str(at.id.c_str(), at.id.size()), a.job.line, at.jobs, error_of(a.failed)));
   }
   return out;
 }

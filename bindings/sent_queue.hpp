@@ -13,6 +13,9 @@
 
 namespace leveret::bindings {
 
+/// Where a job that was sent is: its message, with 0 jobs if nothing was stored because the job is there already.
+[[nodiscard]] core::published place_of(const core::sent_job& sent);
+
 class sent_queue {
  public:
   struct answer {

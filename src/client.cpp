@@ -77,6 +77,13 @@ struct client::state {
     if (closed) throw leveret::closed("the connection to " + broker->where() + " was closed; open a new one");
   }
 
+  void check_claims() const {
+    if (broker->what_it_can().claims) return;
+    throw unsupported("cannot send a job that is to be there once: " + broker->where() +
+                      " keeps no keys; name a store that does: ?results=redis://… or ?results=sqlite:///… in the url, "
+                      "for workers too");
+  }
+
   /// Hands a call to the transport, which will answer it. Throws closed instead once `close` was called.
   template <class Call>
   void ask(Call&& call) {
@@ -177,7 +184,7 @@ struct client::state {
                const coalescer::on_answer& then) {
     const auto failed = [this, made, then](const maybe_failure& why) {
       unwant(made.id);
-      then(made, {publish_status::unknown, *why});
+      then(made, {publish_status::unknown, *why, {}});
     };
     std::vector<message> one{m};  // the body is shared, not copied
     ask_or_fail(
@@ -188,7 +195,9 @@ struct client::state {
                       const bool gone =
                           outcome.status == publish_status::refused && outcome.why.code == errc::not_found && again;
                       if (!gone) {
-                        if (outcome.status != publish_status::accepted) unwant(made.id);
+                        const bool stored = outcome.status == publish_status::accepted && outcome.existing.empty();
+                        if (!stored) unwant(made.id);
+                        if (stored && options.on_publish && claim_of(m)) options.on_publish(m);
                         then(made, outcome);
                         return;
                       }
@@ -262,7 +271,11 @@ struct client::state {
     m.due = e.due;
     m.priority = e.priority;
     m.reply = reply_of(e);
-    if (options.on_publish) options.on_publish(m);
+    if (!e.once.key.empty()) {
+      const claim c{e.once.until, events.wall() + e.once.window.count(), make_job_id(m.id, 1), e.once.key};
+      m.headers.push_back({kHeaderClaim, claim_text(c)});
+    }
+    if (options.on_publish && e.once.key.empty()) options.on_publish(m);
     return m;
   }
 };
@@ -307,6 +320,7 @@ void client::send_soon(const envelope& e, std::string_view group, std::string_vi
                        std::function<void(sent_job, std::exception_ptr)> then) {
   state& s = *state_;
   s.check_open();
+  if (!e.once.key.empty()) s.check_claims();
   const bool taken = s.one_by_one.send(
       e, group, line,
       [then = std::move(then)](const published& message, std::uint32_t number, const publish_outcome& outcome) {
@@ -318,7 +332,7 @@ void client::send_soon(const envelope& e, std::string_view group, std::string_vi
             failed = std::current_exception();
           }
         }
-        then({message, number}, failed);
+        then({message, number, outcome.existing}, failed);
       });
   if (!taken) throw leveret::closed("the connection to " + s.broker->where() + " was closed; open a new one");
 }
@@ -402,7 +416,7 @@ std::vector<result_chunk> client::fetch_results(const std::vector<std::string>& 
 
 void client::declare(const std::string& queue) {
   state_->check_open();
-  state_->prepare({queue, 0, 0, false});
+  state_->prepare({queue, 0, 0, false, {}});
 }
 
 std::vector<queue_stats> client::stats(const std::string& queue) {
@@ -438,7 +452,7 @@ message_page client::browse(const browse_query& query) {
 
 std::uint64_t client::replay(const std::string& queue, const std::vector<std::string>& ids, bool all) {
   state& s = *state_;
-  s.prepare({queue, 0, 0, false});
+  s.prepare({queue, 0, 0, false, {}});
   const auto wanted = std::make_shared<std::unordered_set<std::string>>(ids.begin(), ids.end());
   const auto decide = [wanted, all, queue, &s](const browse_entry& entry) {
     dead_fate fate;
@@ -451,6 +465,7 @@ std::uint64_t client::replay(const std::string& queue, const std::vector<std::st
     m.queue = queue;
     m.data = body(job->line + "\n");
     m.jobs = 1;
+    if (!job->claim.empty()) m.headers.push_back({kHeaderClaim, job->claim});
     fate.publish = std::move(m);
     return fate;
   };

@@ -27,7 +27,8 @@ struct client_options {
   std::size_t batch_bytes = 64u << 10;
   /// How long a job that is sent alone waits for others to share its message with.
   std::chrono::microseconds linger{0};
-  /// Called with every message before it is published, on the publishing thread. For tests.
+  /// Called with every message before it is published, on the publishing thread; with one that claims a key when it is
+  /// stored, on the loop. For tests.
   std::function<void(const message&)> on_publish;
 };
 
@@ -35,6 +36,8 @@ struct client_options {
 struct sent_job {
   published message;
   std::uint32_t line = 0;  ///< from 1
+  /// Not empty: nothing was stored, for this job is there already, by the key that the other one claimed.
+  std::string existing;
 };
 
 class batch_publisher;
@@ -60,7 +63,8 @@ class client {
 
   /// Publishes one line (ended by a newline) and waits until it is accepted. Jobs of one queue and `group` that are
   /// sent at the same time share messages (coalescer.hpp); results of a message are given to whoever asks first, so who
-  /// wants them chooses groups that ask together. Throws as `publish`.
+  /// wants results chooses groups that ask together. Throws as `publish`, and unsupported for a claim where the broker
+  /// keeps no keys.
   sent_job send(const envelope& e, std::string_view group, std::string_view line);
   /// As `send`, without waiting: `then` is called on a thread of the client's, with what `send` would throw, or null.
   /// Throws closed.

@@ -19,8 +19,8 @@ coalescer::coalescer(loop& l, std::size_t batch_bytes, std::chrono::microseconds
 bool coalescer::send(const envelope& e, std::string_view group, std::string_view line, on_sent then) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (closed_) return false;
-  const bool alone = e.due != 0 || e.priority != 0;
   const bool ordered = is_ordered(e.queue);
+  const bool alone = e.due != 0 || e.priority != 0 || (!e.once.key.empty() && !ordered);
   std::string key = e.queue;
   if (!ordered) {
     key += e.want_results ? '\x01' : '\x02';
@@ -48,7 +48,7 @@ bool coalescer::send(const envelope& e, std::string_view group, std::string_view
 void coalescer::add(lane& l, const envelope& e, std::string_view group, std::string_view line, on_sent then) {
   const auto fits = [&](const batch& b) {
     return b.lines.size() + line.size() <= batch_bytes_ && b.group == group && b.to.want_results == e.want_results &&
-           (!l.ordered || b.senders.size() < kOrderedJobs);
+           (!l.ordered || (b.senders.size() < kOrderedJobs && b.to.once.key.empty() && e.once.key.empty()));
   };
   if (l.waiting.empty() || !fits(l.waiting.back())) {
     batch& made = l.waiting.emplace_back();
@@ -123,7 +123,7 @@ void coalescer::prepared(const std::string& key, const maybe_failure& why) {
     l.jobs = 0;
     if (l.on_their_way == 0) lanes_.erase(at);
   }
-  const publish_outcome outcome{publish_status::unknown, *why};
+  const publish_outcome outcome{publish_status::unknown, *why, {}};
   for (const batch& each : failed) {
     for (const on_sent& then : each.senders) then({}, 0, outcome);
   }

@@ -24,10 +24,18 @@
 #include <string_view>
 #include <vector>
 
+#include "claim.hpp"
 #include "loop.hpp"
 #include "transport.hpp"
 
 namespace leveret::core {
+
+/// What a job that is sent claims: see claim.hpp.
+struct wanted_claim {
+  std::string key;  ///< empty: nothing
+  held_until until = held_until::window;
+  std::chrono::milliseconds window{0};  ///< from the sending
+};
 
 /// What all messages of one batch of jobs share.
 struct envelope {
@@ -35,6 +43,7 @@ struct envelope {
   unix_ms due = 0;
   std::uint8_t priority = 0;
   bool want_results = true;
+  wanted_claim once{};  ///< of messages of one job
 };
 
 /// What was published: one message's id and how many jobs it carries.
@@ -64,9 +73,9 @@ class coalescer {
   /// although nothing is on its way.
   coalescer(loop& l, std::size_t batch_bytes, std::chrono::microseconds linger, publisher to);
 
-  /// Sends `line` (ended by a newline). Only jobs of one `group` and queue share messages, and none that has a due time
-  /// or a priority. Of one thread's jobs in one group an earlier one is never behind a later one. False: closed; `then`
-  /// is dropped.
+  /// Sends `line` (ended by a newline). Only jobs of one `group` and queue share messages, and none that has a due
+  /// time, a priority or a claim. Of one thread's jobs in one group an earlier one is never behind a later one. False:
+  /// closed; `then` is dropped.
   [[nodiscard]] bool send(const envelope& e, std::string_view group, std::string_view line, on_sent then);
   /// Publishes what waits, now. Nothing is taken afterwards.
   void close();

@@ -170,6 +170,9 @@ inline constexpr const char* kReasonDelivery = "delivery_limit";     ///< the br
                                       std::string_view reason, std::string_view error, const failed_attempt* last,
                                       std::string_view line);
 
+/// Adds the claim of the job's message (claim.hpp) to a dead record, as `once`.
+void add_claim_to_record(std::string& record, std::string_view claim);
+
 /// Appends `{"line":n,"result":json}\n` to a result chunk. An empty `json` is null.
 void append_result(std::string& chunk, std::uint32_t line, std::string_view json);
 /// Appends `{"line":n,"state":"dead","reason":…,"error":…,"attempts":n}\n`.
@@ -183,6 +186,7 @@ void append_cancelled_result(std::string& chunk, std::uint32_t line);
 struct replayed_job {
   std::string id;
   std::string line;
+  std::string claim;  ///< the record's `once`; empty: it has none
 };
 [[nodiscard]] std::optional<replayed_job> replay_record(std::string_view record);
 

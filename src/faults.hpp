@@ -14,6 +14,8 @@
 ///   before_settle    a delivery's settlement is made, and not handed to the transport
 ///   before_commit    SQLite: all of a transaction is done but its commit
 ///   after_commit     SQLite: it is committed, and nobody knows
+///   after_reserve    a key is taken in the store beside a broker, and its message is not published
+///   before_mark      that message is confirmed, and the store does not know
 ///   before_ack       RabbitMQ: all that a settlement publishes, if anything, is confirmed; no acknowledgement is sent
 ///   after_settle     the tracker hears that a delivery is settled, and has noted nothing
 ///   round            SQLite: the writer's thread looks for something to do
@@ -55,6 +57,8 @@ enum class point : std::uint8_t {
   before_settle,
   before_commit,
   after_commit,
+  after_reserve,
+  before_mark,
   before_ack,
   after_settle,
   round,
@@ -63,9 +67,10 @@ enum class point : std::uint8_t {
 
 #ifdef LEVERET_FAULT_POINTS
 
-inline constexpr std::string_view kNames[] = {"after_claim",   "in_child",      "after_effect",  "after_result",
-                                              "in_io_process", "before_settle", "before_commit", "after_commit",
-                                              "before_ack",    "after_settle",  "round",         "checkpoint_lock"};
+inline constexpr std::string_view kNames[] = {"after_claim",   "in_child",       "after_effect",  "after_result",
+                                              "in_io_process", "before_settle",  "before_commit", "after_commit",
+                                              "after_reserve", "before_mark",    "before_ack",    "after_settle",
+                                              "round",         "checkpoint_lock"};
 inline constexpr std::size_t kPoints = sizeof kNames / sizeof kNames[0];
 static_assert(kPoints == static_cast<std::size_t>(point::checkpoint_lock) + 1);
 

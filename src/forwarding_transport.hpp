@@ -71,6 +71,9 @@ class forwarding_transport : public transport {
   void keep_results(std::vector<result_chunk> results, done then) override {
     broker_->keep_results(std::move(results), std::move(then));
   }
+  void exchange(exchanged_value what, reply<std::string> then) override {
+    broker_->exchange(std::move(what), std::move(then));
+  }
   void close(loop::clock::time_point deadline) override { broker_->close(deadline); }
 
  protected:

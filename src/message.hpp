@@ -86,14 +86,21 @@ struct dead_job {
   std::string record;
 };
 
+/// A key that a job has no more claim to (claim.hpp); nothing happens if it is another job's.
+struct claimed_key {
+  std::string key;
+  std::string job;
+};
+
 /// Everything that one delivery's lines led to. Done in one transaction, or confirmed and then acknowledged.
 struct settlement {
   delivery_token token = 0;
-  /// false: the message goes on; only `results` are stored, if the token still holds.
+  /// false: the message goes on; only `results` are stored and `let_go` is done, if the token still holds.
   bool final = true;
   std::vector<message> publish;  ///< retries, returned lines, parts of a split message
   std::vector<dead_job> dead;
   std::vector<result_chunk> results;
+  std::vector<claimed_key> let_go;  ///< also of one that is not final
 };
 
 }  // namespace leveret::core

@@ -41,10 +41,12 @@ std::unique_ptr<transport> open_transport(const std::string& url, loop& l, const
   for (const known_scheme& known : kSchemes) {
     if (known.name != scheme) continue;
     std::unique_ptr<transport> broker = known.open(split.broker, l, lim);
+    // What claims a key may be published under another sender's message id: it is signed after that.
+    if (keys) broker = with_signatures(std::move(broker), std::move(keys));
     if (!split.results.empty()) {
-      broker = with_results(std::move(broker), open_results_store(split.results, l, lim));
+      broker = with_results(std::move(broker), open_results_store(split.results, l, lim), l, lim);
     }
-    return keys ? with_signatures(std::move(broker), std::move(keys)) : std::move(broker);
+    return broker;
   }
   // display_url knows the same schemes.
   throw std::invalid_argument("cannot open the broker: no transport for scheme \"" + std::string(scheme) + "\"");

@@ -29,7 +29,7 @@ ordered_batch::ordered_batch(std::size_t batch_bytes, std::uint64_t window_bytes
 
 ordered_batch::~ordered_batch() {
   std::unique_lock<std::mutex> lock(shared_->mutex);
-  if (!shared_->failed) shared_->failed = publish_outcome{publish_status::unknown, {errc::closed, "given up"}};
+  if (!shared_->failed) shared_->failed = publish_outcome{publish_status::unknown, {errc::closed, "given up"}, {}};
   wait_idle(lock);
 }
 
@@ -99,7 +99,7 @@ void ordered_batch::send_next(const std::shared_ptr<shared_state>& s, std::uint3
   try {
     id = s->publish(shard, sent.lines, sent.jobs, answered);
   } catch (const error& why) {
-    answered({publish_status::unknown, {why.code(), why.what()}});
+    answered({publish_status::unknown, {why.code(), why.what()}, {}});
   }
   lock.lock();
   s->messages[sent.number].what.id = std::move(id);

@@ -1,11 +1,18 @@
 #include "results_store.hpp"
 
 #include <algorithm>
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <optional>
 #include <stdexcept>
 #include <string_view>
 #include <utility>
 
+#include "claim.hpp"
 #include "forwarding_transport.hpp"
+#include "ids.hpp"
+#include "store_claims.hpp"
 #include "stores/redis/url.hpp"
 
 namespace leveret::core {
@@ -35,12 +42,13 @@ std::string decoded(std::string_view text) {
 
 class storing_transport final : public forwarding_transport {
  public:
-  storing_transport(std::unique_ptr<transport> broker, std::unique_ptr<results_store> store)
-      : forwarding_transport(std::move(broker)), store_(std::move(store)) {}
+  storing_transport(std::unique_ptr<transport> broker, std::unique_ptr<results_store> store, loop& l, const limits& lim)
+      : forwarding_transport(std::move(broker)), loop_(l), store_(std::move(store)), claims_(*store_, l, lim) {}
 
   [[nodiscard]] capabilities what_it_can() const override {
     capabilities can = broker_->what_it_can();
     can.fetch = true;
+    can.claims = true;
     return can;
   }
   [[nodiscard]] health how_it_is() const override {
@@ -49,6 +57,20 @@ class storing_transport final : public forwarding_transport {
   }
   [[nodiscard]] std::string where() const override { return broker_->where() + ", results in " + store_->where(); }
 
+  void publish(std::vector<message> messages, loop::clock::time_point deadline,
+               std::function<void(std::vector<publish_outcome>)> then) override {
+    const bool claims = std::any_of(messages.begin(), messages.end(), [](const message& m) { return !!claim_of(m); });
+    if (!claims) {
+      broker_->publish(std::move(messages), deadline, std::move(then));
+      return;
+    }
+    {
+      const std::lock_guard lock(sending_mutex_);
+      ++sending_;
+    }
+    const auto all = std::make_shared<sending>(std::move(messages), deadline, std::move(then));
+    loop_.post([this, all] { reserve_next(all); });
+  }
   void settle(std::vector<settlement> settlements, std::function<void(std::vector<settle_outcome>)> then) override {
     if (settlements.empty()) {
       broker_->settle({}, std::move(then));
@@ -60,7 +82,8 @@ class storing_transport final : public forwarding_transport {
     std::vector<result_chunk> results;
     for (std::size_t i = 0; i < settlements.size(); ++i) {
       results.insert(results.end(), settlements[i].results.begin(), settlements[i].results.end());
-      (settlements[i].results.empty() ? without : with).add(i, std::move(settlements[i]));
+      (settlements[i].results.empty() && settlements[i].let_go.empty() ? without : with)
+          .add(i, std::move(settlements[i]));
     }
     all->open = with.places.empty() ? 1 : 2;
     // These wait for no store.
@@ -69,7 +92,7 @@ class storing_transport final : public forwarding_transport {
     // The store first: a delivery whose results are not stored is not settled, and tried again.
     auto waiting = std::make_shared<part>(std::move(with));
     store_->keep(std::move(results), [this, waiting, all](const std::vector<maybe_failure>& kept) {
-      settle_at_broker(stored_of(std::move(*waiting), kept, *all), all);
+      let_go(stored_of(std::move(*waiting), kept, *all), all);
     });
   }
   void fetch(std::vector<std::string> message_ids, reply<std::vector<result_chunk>> then) override {
@@ -81,12 +104,39 @@ class storing_transport final : public forwarding_transport {
       then(failed == kept.end() ? maybe_failure() : *failed);
     });
   }
+  void exchange(exchanged_value what, reply<std::string> then) override {
+    store_->exchange(std::move(what), std::move(then));
+  }
   void close(loop::clock::time_point deadline) override {
+    loop_.post([this] { claims_.close(); });
     broker_->close(deadline);
+    {
+      // What the broker has accepted by now is still to be noted in the store.
+      std::unique_lock lock(sending_mutex_);
+      none_sending_.wait_for(lock, std::max(loop::clock::duration::zero(), deadline - loop_.now()),
+                             [this] { return sending_ == 0; });
+    }
     store_->close(deadline);
   }
 
  private:
+  // One call's messages, of which some claim keys. These one after another: their order counts.
+  struct sending {
+    sending(std::vector<message> all, loop::clock::time_point until,
+            std::function<void(std::vector<publish_outcome>)> answer)
+        : messages(std::move(all)), outcomes(messages.size()), deadline(until), then(std::move(answer)) {}
+
+    std::vector<message> messages;
+    std::vector<publish_outcome> outcomes;
+    loop::clock::time_point deadline;
+    std::function<void(std::vector<publish_outcome>)> then;
+    std::size_t next = 0;             // to be looked at
+    std::vector<std::size_t> places;  // of those to be published
+    std::map<std::size_t, store_claims::reserved> reserved;
+    std::map<std::size_t, std::size_t> same;  // those of a key that an earlier one of the call has, and that one
+    std::size_t open = 1;
+  };
+  using sending_ptr = std::shared_ptr<sending>;
   // One call's settlements go different ways, and are answered as one.
   struct parts {
     parts(std::size_t size, std::function<void(std::vector<settle_outcome>)> answer)
@@ -108,6 +158,99 @@ class storing_transport final : public forwarding_transport {
     std::vector<std::size_t> places;  // in the call
     std::vector<settlement> settlements;
   };
+
+  void reserve_next(const sending_ptr& all) {
+    while (all->next < all->messages.size()) {
+      const std::size_t place = all->next++;
+      if (const std::optional<claim> c = claim_of(all->messages[place])) {
+        const auto earlier = std::find_if(all->reserved.begin(), all->reserved.end(),
+                                          [&](const auto& each) { return each.second.what.key == c->key; });
+        if (earlier != all->reserved.end()) {
+          all->same.emplace(place, earlier->first);
+          continue;
+        }
+        claims_.reserve(*c, all->deadline, [this, all, place](store_claims::reserved r) {
+          has_reserved(*all, place, std::move(r));
+          reserve_next(all);
+        });
+        return;
+      }
+      all->places.push_back(place);
+    }
+    if (all->places.empty()) {
+      end_sending(all);
+      return;
+    }
+    std::vector<message> going;
+    for (const std::size_t place : all->places) going.push_back(std::move(all->messages[place]));
+    broker_->publish(std::move(going), all->deadline,
+                     [this, all](const std::vector<publish_outcome>& outcomes) { published(all, outcomes); });
+  }
+
+  static void has_reserved(sending& all, std::size_t place, store_claims::reserved r) {
+    message& m = all.messages[place];
+    const std::string own = make_job_id(m.id, 1);
+    publish_outcome& outcome = all.outcomes[place];
+    outcome = r.outcome;
+    if (r.what.job != own) outcome.existing = r.what.job;
+    if (!r.publish) return;
+    if (r.what.job != own) {
+      // In the place of a sender that is gone: under that one's id it is that one's job.
+      std::string_view id;
+      std::uint32_t line = 0;
+      static_cast<void>(split_job_id(r.what.job, id, line));
+      m.id = id;
+      for (header& h : m.headers) {
+        if (h.name == kHeaderClaim) h.value = claim_text(r.what);
+      }
+    }
+    all.places.push_back(place);
+    all.reserved.emplace(place, std::move(r));
+  }
+
+  void published(const sending_ptr& all, const std::vector<publish_outcome>& outcomes) {
+    for (std::size_t i = 0; i < outcomes.size(); ++i) {
+      publish_outcome& outcome = all->outcomes[all->places[i]];
+      outcome.status = outcomes[i].status;
+      outcome.why = outcomes[i].why;
+    }
+    for (const auto& [place, earlier] : all->same) {
+      all->outcomes[place] = all->outcomes[earlier];
+      all->outcomes[place].existing = all->reserved.at(earlier).what.job;
+    }
+    all->open += all->reserved.size();
+    for (const auto& [place, r] : all->reserved) {
+      claims_.settle(r, all->outcomes[place], [this, all] { end_sending(all); });
+    }
+    end_sending(all);
+  }
+
+  void end_sending(const sending_ptr& all) {
+    if (--all->open > 0) return;
+    all->then(std::move(all->outcomes));
+    const std::lock_guard lock(sending_mutex_);
+    --sending_;
+    none_sending_.notify_all();
+  }
+
+  // The keys after the results and before the acknowledgement: a worker that dies between leaves a job that runs again
+  // and holds no key, and never a key that no job holds.
+  void let_go(part what, const std::shared_ptr<parts>& all) {
+    std::vector<claimed_key> keys;
+    for (const settlement& s : what.settlements) keys.insert(keys.end(), s.let_go.begin(), s.let_go.end());
+    auto waiting = std::make_shared<part>(std::move(what));
+    claims_.let_go(std::move(keys), [this, waiting, all](const maybe_failure& why) {
+      part free;
+      for (std::size_t i = 0; i < waiting->places.size(); ++i) {
+        if (why && !waiting->settlements[i].let_go.empty()) {
+          all->outcomes[waiting->places[i]] = {settle_status::failed, why->text};
+        } else {
+          free.add(waiting->places[i], std::move(waiting->settlements[i]));
+        }
+      }
+      settle_at_broker(std::move(free), all);
+    });
+  }
 
   // Those whose results are all stored; the others have failed. What is wrong with one message's key must not hold up
   // other messages.
@@ -141,7 +284,12 @@ class storing_transport final : public forwarding_transport {
                     });
   }
 
+  loop& loop_;
   std::unique_ptr<results_store> store_;
+  store_claims claims_;
+  std::mutex sending_mutex_;  // a leaf; guards the next
+  std::size_t sending_ = 0;   // calls of `publish` with claims that are not answered
+  std::condition_variable none_sending_;
 };
 
 class results_in_transport final : public results_store {
@@ -156,6 +304,9 @@ class results_in_transport final : public results_store {
   }
   void fetch(std::vector<std::string> message_ids, transport::reply<std::vector<result_chunk>> then) override {
     store_->fetch(std::move(message_ids), std::move(then));
+  }
+  void exchange(exchanged_value what, transport::reply<std::string> then) override {
+    store_->exchange(std::move(what), std::move(then));
   }
   [[nodiscard]] health how_it_is() const override { return store_->how_it_is(); }
   [[nodiscard]] std::string where() const override { return store_->where(); }
@@ -196,8 +347,9 @@ std::string display_results_url(const std::string& url) {
       "results=sqlite:///path or results=redis://user:password@host:port/db");
 }
 
-std::unique_ptr<transport> with_results(std::unique_ptr<transport> broker, std::unique_ptr<results_store> store) {
-  return std::make_unique<storing_transport>(std::move(broker), std::move(store));
+std::unique_ptr<transport> with_results(std::unique_ptr<transport> broker, std::unique_ptr<results_store> store,
+                                        loop& l, const limits& lim) {
+  return std::make_unique<storing_transport>(std::move(broker), std::move(store), l, lim);
 }
 
 std::unique_ptr<results_store> results_in(std::unique_ptr<transport> store) {

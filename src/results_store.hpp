@@ -29,6 +29,9 @@ class results_store {
   /// All chunks of these messages; those of one message in the order in which they were stored first.
   virtual void fetch(std::vector<std::string> message_ids, transport::reply<std::vector<result_chunk>> then) = 0;
 
+  /// As transport::exchange.
+  virtual void exchange(exchanged_value what, transport::reply<std::string> then) = 0;
+
   [[nodiscard]] virtual health how_it_is() const = 0;
   /// The absolute path or host, for messages; never a password.
   [[nodiscard]] virtual std::string where() const = 0;
@@ -58,8 +61,9 @@ struct broker_and_results {
 /// A store's url for people: the absolute path or host. Throws std::invalid_argument for a url that is none.
 [[nodiscard]] std::string display_results_url(const std::string& url);
 
-/// `broker`, with results kept in `store` as well, before their deliveries are settled, and looked up there.
+/// `broker`, with results kept in `store` as well, before their deliveries are settled, and looked up there; and with
+/// the keys that messages claim (store_claims.hpp). `l` is the loop of both.
 [[nodiscard]] std::unique_ptr<transport> with_results(std::unique_ptr<transport> broker,
-                                                      std::unique_ptr<results_store> store);
+                                                      std::unique_ptr<results_store> store, loop& l, const limits& lim);
 
 }  // namespace leveret::core

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <utility>
 
+#include "claim.hpp"
 #include "packer.hpp"
 #include "redelivery.hpp"
 
@@ -35,6 +37,23 @@ void publish_all(settlement& into, packer& lines, const shared_properties& share
     m.headers = shared.headers;
     into.publish.push_back(std::move(m));
   }
+}
+
+/// A retry and a line that is put back keep the key that their job holds.
+std::vector<header> claim_header(const message& m) {
+  if (m.headers.empty()) return {};
+  const std::string* text = m.find_header(kHeaderClaim);
+  if (text == nullptr) return {};
+  return {{kHeaderClaim, *text}};
+}
+
+/// A job that ends lets its key go; the record of a dead one keeps it, for a replay.
+void end_claim(planned& plan, const message& m, std::size_t lines) {
+  if (m.headers.empty() || lines != 1 || !plan.what.publish.empty()) return;
+  const std::optional<claim> held = claim_of(m);
+  if (!held || held->until == held_until::window) return;
+  plan.what.let_go.push_back({held->key, held->job});
+  for (dead_job& dead : plan.what.dead) add_claim_to_record(dead.record, claim_text(*held));
 }
 
 std::vector<header> own_headers(const message& m) {
@@ -143,7 +162,7 @@ planned plan_settlement(work& w, const settling_settings& settings, unix_ms now,
   }
 
   // A job that failed by an exception is no suspect: it goes on in its own queue.
-  shared_properties shared{base_queue(m.queue), 0, true, m.reply, m.priority, {}};
+  shared_properties shared{base_queue(m.queue), 0, true, m.reply, m.priority, claim_header(m)};
   for (auto& [count, lines] : by_count) {
     shared.due = now + backoff(settings.retries, count - 1, random).count();
     plan.last_retry_due = std::max(plan.last_retry_due, shared.due);
@@ -159,7 +178,7 @@ planned plan_settlement(work& w, const settling_settings& settings, unix_ms now,
   shared.due = now + settings.put_back_delay.count();
   shared.rough_due = true;
   const std::string* since = m.find_header(kHeaderUnknownSince);
-  shared.headers = {{kHeaderUnknownSince, since != nullptr ? *since : std::to_string(now)}};
+  shared.headers.push_back({kHeaderUnknownSince, since != nullptr ? *since : std::to_string(now)});
   publish_all(plan.what, put_back, shared, now, random);
 
   if (!w.unstarted().empty()) {
@@ -169,6 +188,7 @@ planned plan_settlement(work& w, const settling_settings& settings, unix_ms now,
     shared = {m.queue, 0, false, m.reply, m.priority, m.headers};
     publish_all(plan.what, rest, shared, now, random);
   }
+  end_claim(plan, m, w.lines());
   return plan;
 }
 
@@ -186,6 +206,7 @@ planned plan_move(const delivery& d, const std::string& queue, bool singles, uni
       shared.headers.end());
   shared.headers.push_back({kHeaderSuspect, singles || offsets.size() == 2 ? kSuspectSingle : kSuspectBatch});
   publish_all(plan.what, lines, shared, now, random);
+  end_claim(plan, d.msg, offsets.size() - 1);
   return plan;
 }
 
@@ -200,6 +221,7 @@ planned plan_suspect_return(const delivery& d, unix_ms now, const random_source&
   }
   shared.headers.push_back({kHeaderCrashes, std::to_string(crashes_of(d))});
   publish_all(plan.what, lines, shared, now, random);
+  end_claim(plan, d.msg, lines_of(d.msg).size() - 1);
   return plan;
 }
 
@@ -247,6 +269,7 @@ planned plan_crashed(const delivery& d, std::int32_t crashes, line_returner& ret
     add_dead_result(plan, d.msg, dead.id, kReasonCrashed, dead.error);
     add_dead(plan, d.msg, std::move(dead));
   }
+  end_claim(plan, d.msg, offsets.size() - 1);
   return plan;
 }
 

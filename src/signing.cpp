@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "attempt.hpp"
+#include "claim.hpp"
 #include "codec.hpp"
 #include "forwarding_transport.hpp"
 #include "net/hmac.hpp"
@@ -129,6 +130,8 @@ std::string signing_keys::signature(const key& by, const message& m) {
     const std::string* value = m.find_header(name);
     append_field(head, value != nullptr ? std::string_view(*value) : std::string_view());
   }
+  // One field more: messages without it keep the signature that older programs make.
+  if (const std::string* claim = m.find_header(kHeaderClaim)) append_field(head, *claim);
   const std::string_view data = m.data.view();
   append_size(head, data.size());
   const std::string_view parts[] = {head, data};

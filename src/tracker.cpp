@@ -1,8 +1,11 @@
 #include "tracker.hpp"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
+#include "claim.hpp"
+#include "claimed_work.hpp"
 #include "faults.hpp"
 #include "ordered.hpp"
 #include "ordered_work.hpp"
@@ -194,13 +197,7 @@ void tracker::run(consumed_queue& queue, delivery d) {
     return;
   }
   const delivery_token token = d.token;
-  const auto then = [this](const std::shared_ptr<work>& ended) { on_ended(ended); };
-  std::shared_ptr<work> w;
-  if (queue.ordered) {
-    w = ordered_work::run(std::move(d), pool_, loop_, returner_, then);
-  } else {
-    w = pool_.run(std::move(d), then);
-  }
+  const std::shared_ptr<work> w = start(queue, std::move(d));
   active& a = active_[token];
   a.running = w;
   a.queue = &queue;
@@ -213,6 +210,44 @@ void tracker::run(consumed_queue& queue, delivery d) {
     slow_timer_ = true;
     loop_.after(settings_.slow_after, [this] { tick_slow(); });
   }
+}
+
+std::shared_ptr<work> tracker::start(consumed_queue& queue, delivery d) {
+  const auto then = [this](const std::shared_ptr<work>& ended) { on_ended(ended); };
+  if (const std::optional<claim> held = claim_of(d.msg); held && held->until != held_until::window) {
+    if (!transport_.what_it_can().claims) {
+      if (!std::exchange(keys_stay_logged_, true)) {
+        log_.log(
+            LEVERET_WARNING, "keys_stay", held->job,
+            "a job that is unique until it starts or ends came from a sender with a store, and this worker has none: "
+            "keys stay until their windows end; give the worker the sender's results= too");
+      }
+    } else if (held->until == held_until::start && split_lines(d.msg.data.view()).size() == 2) {
+      const auto key = [this, token = d.token, key = claimed_key{held->key, held->job}](
+                           const std::function<void(bool)>& let) { let_go(token, key, let); };
+      return claimed_work::run(std::move(d), pool_, loop_, key, then);
+    }
+  }
+  if (queue.ordered) return ordered_work::run(std::move(d), pool_, loop_, returner_, then);
+  return pool_.run(std::move(d), then);
+}
+
+// Not by `settle`: what runs is not settled by it.
+void tracker::let_go(delivery_token token, const claimed_key& key, const std::function<void(bool)>& then) {
+  settlement s;
+  s.token = token;
+  s.final = false;
+  s.let_go = {key};
+  transport_.settle({std::move(s)}, [this, token, key, then](const std::vector<settle_outcome>& outcomes) {
+    const settle_outcome& outcome = outcomes.front();
+    const auto found = active_.find(token);
+    if (outcome.status != settle_status::failed || found == active_.end() || found->second.lost || stopping_) {
+      then(outcome.status == settle_status::settled);
+      return;
+    }
+    log_.log(LEVERET_ERROR, "key_not_let_go", key.job, outcome.why + "; tried again");
+    loop_.after(settings_.settle_retry, [this, token, key, then] { let_go(token, key, then); });
+  });
 }
 
 void tracker::unclean(consumed_queue& queue) {

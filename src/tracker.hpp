@@ -103,6 +103,8 @@ class tracker {
   void on_delivery(consumed_queue& queue, delivery d);
   void run(consumed_queue& queue, delivery d);
   void run_behind(consumed_queue& queue);
+  [[nodiscard]] std::shared_ptr<work> start(consumed_queue& queue, delivery d);
+  void let_go(delivery_token token, const claimed_key& key, const std::function<void(bool)>& then);
   void on_lost(consumed_queue& queue, const std::vector<delivery_token>& tokens);
   void on_subscription_ended(consumed_queue& queue, const failure& why);
   void on_ended(const std::shared_ptr<work>& w);
@@ -148,6 +150,7 @@ class tracker {
   bool results_timer_ = false;
   bool slow_timer_ = false;
   bool burst_timer_ = false;
+  bool keys_stay_logged_ = false;
   std::uint64_t deliveries_ = 0;
   std::uint64_t deliveries_at_check_ = UINT64_MAX;
   unix_ms last_retry_due_ = 0;

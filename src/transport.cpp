@@ -60,6 +60,10 @@ std::string without_password(std::string_view scheme, std::string_view rest) {
 
 }  // namespace
 
+void transport::exchange(exchanged_value what, reply<std::string> then) {
+  then({}, failure{errc::unsupported, "cannot change the key " + what.key + ": " + where() + " is no store"});
+}
+
 std::string display_url(const std::string& url) {
   const std::size_t colon = url.find("://");
   if (colon == std::string::npos || colon == 0) {

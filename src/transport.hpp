@@ -35,6 +35,7 @@ struct capabilities {
   bool browse_live = false;      ///< ready and delayed messages can be listed without taking them
   bool job_reports = false;      ///< progress of jobs is `known` to any process
   bool exactly_one_end = false;  ///< a late settle is fenced (RabbitMQ: the sender keeps the first result)
+  bool claims = false;           ///< messages may claim keys (claim.hpp)
 };
 
 enum class health_state { connected, connecting, blocked, failed, closed };
@@ -54,6 +55,7 @@ struct limits {
   std::chrono::milliseconds reconnect_min{100};
   std::chrono::milliseconds reconnect_max{10'000};
   std::chrono::milliseconds lease{30'000};
+  std::chrono::milliseconds sending_lease{10'000};  ///< see store_claims.hpp
   std::chrono::milliseconds renew{10'000};
   std::chrono::milliseconds ack_flush{10};
   std::uint32_t ack_flush_messages = 32;
@@ -83,6 +85,8 @@ enum class publish_status {
 struct publish_outcome {
   publish_status status = publish_status::unknown;
   failure why;  ///< not for accepted
+  /// Accepted: the key that the message claims is another job's, this one's, and the message was not stored.
+  std::string existing;
 };
 
 enum class settle_status {
@@ -185,6 +189,14 @@ struct report {
 inline constexpr const char* kReportWorker = "worker";      ///< id: the worker's name
 inline constexpr const char* kReportProgress = "progress";  ///< id: the job's
 
+/// What `exchange` does to a key.
+struct exchanged_value {
+  std::string key;
+  std::string expected;
+  std::string value;
+  std::chrono::milliseconds ttl{0};
+};
+
 class transport {
  public:
   template <class T>
@@ -221,7 +233,8 @@ class transport {
   virtual void check_access(const std::string& queue, done then) = 0;
 
   /// Stores messages; each has an id. The queue must exist: one that does not is `refused`. Messages of one call to one
-  /// queue keep their order. Answers no later than `deadline`, in the order given.
+  /// queue keep their order. Answers no later than `deadline`, in the order given. With the capability `claims` a
+  /// message that claims a key (claim.hpp) takes it, or is not stored: that key's job comes back as `existing`.
   virtual void publish(std::vector<message> messages, loop::clock::time_point deadline,
                        std::function<void(std::vector<publish_outcome>)> then) = 0;
 
@@ -255,6 +268,10 @@ class transport {
   /// Stores results that are nobody's to watch, for `fetch`; durable when `then` is called. Without the capability
   /// errc::unsupported.
   virtual void keep_results(std::vector<result_chunk> results, done then) = 0;
+  /// For a transport that is, or has, the store beside a broker: where the value of a key is `expected` it becomes
+  /// `value`, for `ttl` if it was empty before. Empty stands for none. Gives the value that is there then. By default
+  /// errc::unsupported.
+  virtual void exchange(exchanged_value what, reply<std::string> then);
 
   // ---- for people and for other processes ----
 

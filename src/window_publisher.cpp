@@ -99,7 +99,7 @@ class window_publisher final : public batch_publisher {
     } catch (const error& why) {
       // Closed before the transport had it. The answers still to come decide what was accepted.
       sent_.push_back({});
-      answered({publish_status::unknown, {why.code(), why.what()}});
+      answered({publish_status::unknown, {why.code(), why.what()}, {}});
     }
     lines_.clear();
     jobs_ = 0;

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from leveret.collect import Ended
     from leveret.current import CurrentJob
     from leveret.declare import NativeDecorator, NativeSettings, TaskDecorator, TaskSettings
+    from leveret.once import UniqueUntil
     from leveret.results import Outcomes, Pump
     from leveret.worker import Worker
 
@@ -150,7 +151,8 @@ class App:
             settings: How its jobs are sent, as in `options`: `queue` (`default` by default), `max_retries`, `deadline`,
                 `expires`, `ignore_result`. With `ordered=True` jobs of one `key` run one after another in the order
                 sent, whatever the number of workers: `key` names a parameter, or is a function that gets the arguments
-                and returns a str or an int. And how Python workers run them:
+                and returns a str or an int. `idempotency_key`, which does the same, `idempotency_window` and
+                `unique_until` have a job there once. And how Python workers run them:
 
                 `backoff`: how long a failed job waits for its next attempt. A number of seconds or a timedelta is the
                 longest wait after the first failure, doubled for each further one up to 300 s; a tuple of two says
@@ -251,6 +253,9 @@ class App:
         deadline: float | timedelta | None = None,
         expires: float | timedelta | None = None,
         ignore_result: bool | None = None,
+        idempotency_key: str | int | None = None,
+        idempotency_window: float | timedelta | None = None,
+        unique_until: UniqueUntil | None = None,
     ) -> Job[Any]:
         """Send a job of a task known by its name alone: nothing is checked but that the values can be sent.
 
@@ -266,9 +271,12 @@ class App:
             deadline: As in `options`.
             expires: As in `options`.
             ignore_result: As in `options`.
+            idempotency_key: As in `options`.
+            idempotency_window: As in `options`.
+            unique_until: As in `options`.
 
         Raises:
-            TypeError, ValueError, BrokerUnavailable, PublishRefused, PublishUnknown, Closed: As `send`.
+            TypeError, ValueError, BrokerUnavailable, PublishRefused, PublishUnknown, Unsupported, Closed: As `send`.
         """
         given: dict[str, Any] = {
             "queue": queue,
@@ -277,6 +285,9 @@ class App:
             "deadline": deadline,
             "expires": expires,
             "ignore_result": ignore_result,
+            "idempotency_key": idempotency_key,
+            "idempotency_window": idempotency_window,
+            "unique_until": unique_until,
         }
         known: Any = self.tasks.get(name)
         if known is not None:
@@ -293,8 +304,11 @@ class App:
         compiled = any_signature(name)
         writer = _core.LineWriter(compiled.native, settings.max_retries, settings.deadline_ms, settings.expires_ms)
         client = self.client()
+        given_args, given_kwargs = tuple(args), dict(kwargs or {})
+        once = settings.once
+        claim = once.claim(name, None, writer, given_args, given_kwargs) if once and once.claims else None
         sent = client.send(
-            writer, tuple(args), dict(kwargs or {}), settings.queue, settings.delay_ms, settings.want_results
+            writer, given_args, given_kwargs, settings.queue, settings.delay_ms, settings.want_results, claim
         )
         return self.sends.job(self, client, name, settings, compiled.returns, *sent)
 
@@ -466,13 +480,22 @@ class App:
         """The connection if it is open. For this package's own use."""
         return self._client
 
-    def outcomes(
-        self, client: Client, task: str, settings: Settings, returns: Any, messages: list[tuple[str, int]]
+    def outcomes(  # noqa: PLR0913 - what a send knows
+        self,
+        client: Client,
+        task: str,
+        settings: Settings,
+        returns: Any,
+        messages: list[tuple[str, int]],
+        *,
+        stored: bool = False,
     ) -> Outcomes:
-        """Return the record of a send. For this package's own use."""
+        """Return the record of a send; `stored`: its outcomes are looked up. For this package's own use."""
         from leveret.results import Outcomes
 
-        return Outcomes(self, client, task, settings.queue, returns, messages, wanted=settings.want_results)
+        # The first job of a key may have gone to another queue.
+        queue = "" if stored else settings.queue
+        return Outcomes(self, client, task, queue, returns, messages, wanted=settings.want_results, stored=stored)
 
     @property
     def pump(self) -> Pump:

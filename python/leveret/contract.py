@@ -30,6 +30,7 @@ RESERVED: Final = ("key", "then", "headers")
 OPTIONAL: Final = ("id", "args", "kwargs", "max_retries", "deadline_ms", "expires_at", "errors", *RESERVED)
 
 SIGNED_HEADERS: Final = ("x-leveret-suspect", "x-leveret-crashes", "x-leveret-unknown-since")
+CLAIM_HEADER: Final = "x-leveret-once"
 
 _LOWEST: Final = -(1 << 63)
 _HIGHEST: Final = (1 << 64) - 1
@@ -150,6 +151,7 @@ def signature(  # noqa: PLR0913 - what is signed
         queue.removesuffix(".suspects").encode(),
         reply.encode(),
         *(said.get(name, "").encode() for name in SIGNED_HEADERS),
+        *([said[CLAIM_HEADER].encode()] if CLAIM_HEADER in said else []),
         body,
     )
     signed = b"".join(len(each).to_bytes(8, "big") + each for each in fields)

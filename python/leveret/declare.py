@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, overload
 
 from leveret.keys import declared_key
+from leveret.once import Once
 from leveret.tasks import NativeTask, P, Policy, Settings, Task
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from leveret.app import App
+    from leveret.once import UniqueUntil
     from leveret.tasks import Backoff
 
 __all__ = ["MOST_NAME_BYTES", "NativeDecorator", "NativeSettings", "TaskDecorator", "TaskSettings", "declare"]
@@ -23,7 +25,16 @@ C = TypeVar("C")
 
 MOST_NAME_BYTES = 255
 
-_SENDING = ("queue", "max_retries", "deadline", "expires", "ignore_result", "ordered")
+_SENDING = (
+    "queue",
+    "max_retries",
+    "deadline",
+    "expires",
+    "ignore_result",
+    "ordered",
+    "idempotency_window",
+    "unique_until",
+)
 _RUNNING = ("backoff", "retry_on", "reject_on", "soft_limit", "hard_limit")
 
 
@@ -37,6 +48,9 @@ class NativeSettings(TypedDict, total=False):
     ignore_result: bool | None
     ordered: bool | None
     key: str | Callable[..., str | int] | None
+    idempotency_key: str | Callable[..., str | int] | None
+    idempotency_window: float | timedelta | None
+    unique_until: UniqueUntil | None
 
 
 class TaskSettings(NativeSettings, total=False):
@@ -89,18 +103,29 @@ def declare(kind: Any, app: App | None, name: str | None, given: Mapping[str, An
     if not name or len(name.encode("utf-8", "surrogatepass")) > MOST_NAME_BYTES:
         raise ValueError(f"cannot make a task named {name!r}: a name has 1 to {MOST_NAME_BYTES} bytes")
     native = issubclass(kind, NativeTask)
-    unknown = given.keys() - set(_SENDING) - (set() if native else set(_RUNNING)) - {"key"}
+    unknown = given.keys() - set(_SENDING) - (set() if native else set(_RUNNING)) - {"key", "idempotency_key"}
     if unknown:
         raise TypeError(f'cannot make "{name}" a task: there is no setting {", ".join(sorted(unknown))}')
     place = f"{code.co_filename}:{code.co_firstlineno}"
     try:
         settings = Settings("native" if native else "default").changed(**{key: given.get(key) for key in _SENDING})
-        if given.get("key") is not None:
-            settings = settings._replace(key=declared_key(given["key"], function, name, ordered=settings.ordered))
+        settings = _keyed(settings, given, function, name)
         policy = Policy.of(**{key: given.get(key) for key in _RUNNING})
     except (TypeError, ValueError) as error:
         raise type(error)(f'cannot make "{name}" a task: {error}') from None
     return kind(app, function, name, settings, place, policy)
+
+
+def _keyed(settings: Settings, given: Mapping[str, Any], function: Any, name: str) -> Settings:
+    """Return the settings with the keys that a declaration names. Raises TypeError or ValueError for nonsense."""
+    if given.get("key") is not None:
+        if not settings.ordered:
+            raise ValueError("key= has jobs of one key run in the order sent: add ordered=True, or leave it out")
+        settings = settings._replace(key=declared_key(given["key"], function, name))
+    if given.get("idempotency_key") is not None:
+        key = declared_key(given["idempotency_key"], function, name, "idempotency_key")
+        settings = settings._replace(once=(settings.once or Once())._replace(key=key))
+    return settings
 
 
 _lock = threading.Lock()

@@ -29,9 +29,9 @@ def _text(key: Any, what: str) -> str:
     return text
 
 
-def constant_key(key: str | int) -> KeyOf:
+def constant_key(key: str | int, what: str = "key") -> KeyOf:
     """Return what gives one key for all jobs. Raises TypeError or ValueError for what is no key."""
-    text = _text(key, "key")
+    text = _text(key, what)
 
     def constant(_args: tuple[Any, ...], _kwargs: Mapping[str, Any]) -> str:
         return text
@@ -39,16 +39,14 @@ def constant_key(key: str | int) -> KeyOf:
     return constant
 
 
-def declared_key(key: Any, function: Any, task: str, *, ordered: bool) -> KeyOf:
+def declared_key(key: Any, function: Any, task: str, setting: str = "key") -> KeyOf:
     """Return what finds the key that a declaration names: a parameter, or a function of all arguments.
 
     Raises:
         TypeError: For what is neither.
-        ValueError: If there is no such parameter, or the task is not ordered.
+        ValueError: If there is no such parameter.
     """
-    if not ordered:
-        raise ValueError("key= has jobs of one key run in the order sent: add ordered=True, or leave it out")
-    what = f'the key of a job of "{task}"'
+    what = f'the {setting.replace("_", " ")} of a job of "{task}"'
     if callable(key):
 
         def called(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
@@ -58,11 +56,11 @@ def declared_key(key: Any, function: Any, task: str, *, ordered: bool) -> KeyOf:
     import inspect
 
     if not isinstance(key, str):
-        raise TypeError(f"key must be the name of a parameter or a function of the arguments, not {key!r}")
+        raise TypeError(f"{setting} must be the name of a parameter or a function of the arguments, not {key!r}")
     parameters = inspect.signature(function).parameters
     found = parameters.get(key)
     if found is None or found.kind in {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}:
-        raise ValueError(f"key={key!r} is no parameter: they are {', '.join(parameters) or 'none'}")
+        raise ValueError(f"{setting}={key!r} is no parameter: they are {', '.join(parameters) or 'none'}")
     default = found.default
     place = -1 if found.kind is inspect.Parameter.KEYWORD_ONLY else list(parameters).index(key)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -10,13 +11,17 @@ from leveret.job import Job
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Iterator
 
     from leveret._core import Client, LineWriter
     from leveret.app import App
+    from leveret.once import Claim
     from leveret.results import Outcomes
-    from leveret.tasks import Settings
+    from leveret.tasks import OneSend, Settings
 
-__all__ = ["Sends"]
+__all__ = ["Sends", "send_once"]
+
+_ON_THEIR_WAY = 256
 
 
 class Sends:
@@ -44,7 +49,12 @@ class Sends:
         line: int,
         jobs: int,
     ) -> Job[Any]:
-        """Return the `Job` of line `line`, from 1, of a message of `jobs`. Once for each."""
+        """Return the `Job` of line `line`, from 1, of a message of `jobs`. Once for each.
+
+        `jobs` is 0 for a job that was there already: its outcome is looked up.
+        """
+        if jobs == 0:
+            return Job(app.outcomes(client, task, settings, returns, [(message, 1)], stored=True), 0, line)
         if jobs == 1 or not settings.want_results:
             return Job(app.outcomes(client, task, settings, returns, [(message, jobs)]), 0, line)
         with self._lock:
@@ -65,6 +75,7 @@ class Sends:
         returns: Any,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        once: Claim | None,
     ) -> Job[Any]:
         """Send one job from an event loop; return its `Job` once it is durable. Raises as `Sender.send`."""
         import asyncio
@@ -93,7 +104,15 @@ class Sends:
         ticket = sends.expect(sent)
         try:
             client.send_soon(
-                writer, args, kwargs, settings.queue, settings.delay_ms, settings.want_results, sends.queue, ticket
+                writer,
+                args,
+                kwargs,
+                settings.queue,
+                settings.delay_ms,
+                settings.want_results,
+                sends.queue,
+                ticket,
+                once,
             )
         except BaseException:
             sends.expected.pop(ticket)
@@ -138,3 +157,52 @@ class _LoopSends:
     def _take(self) -> None:
         for ticket, message, line, jobs, error in self.queue.take():
             self.expected.pop(ticket)(message, line, jobs, error)
+
+
+def send_once(
+    client: Client, jobs: Iterator[OneSend], *, want_results: bool
+) -> tuple[list[tuple[str, int]], Exception | None, BaseException | None, int]:
+    """Send jobs that are to be there once, each in a message of its own, many on their way at a time.
+
+    Returns:
+        (message id, 1) of each job before the first that was not accepted, what publishing failed with, what `jobs`
+        raised, and how many behind the first that was not accepted were.
+    """
+    from leveret import _core
+
+    queue = _core.SentQueue()
+    answers: dict[int, tuple[str, Exception | None]] = {}
+    sent = 0
+    failed: Exception | None = None
+    raised: BaseException | None = None
+
+    def take(most: int) -> None:
+        """Wait until at most so many are on their way."""
+        nonlocal failed
+        while sent - len(answers) > most:
+            select.select([queue], [], [])
+            for ticket, message, _line, jobs_there, error in queue.take():
+                answers[ticket] = (message, error)
+                failed = failed or error
+                if error is None and jobs_there != 0 and want_results:
+                    client.forget_results([message])  # they are looked up, like those of jobs that were there already
+
+    try:
+        for job in jobs:
+            take(_ON_THEIR_WAY - 1)
+            if failed is not None:
+                break
+            client.send_soon(
+                job.writer, job.args, job.kwargs, job.queue, job.delay_ms, want_results, queue, sent, job.claim
+            )
+            sent += 1
+    except BaseException as error:  # noqa: BLE001 - the caller tells what was sent before it
+        raised = error
+    take(0)
+    accepted: list[tuple[str, int]] = []
+    while len(accepted) < sent and answers[len(accepted)][1] is None:
+        accepted.append((answers[len(accepted)][0], 1))
+    if failed is not None:
+        failed = answers[len(accepted)][1]
+    behind = sum(1 for ticket, (_, error) in answers.items() if error is None and ticket >= len(accepted))
+    return accepted, failed, raised, behind

@@ -21,21 +21,23 @@ from leveret._time import milliseconds, seconds
 from leveret.errors import SendManyError, Unsupported
 from leveret.job import Job, Jobs, warn_in_loop
 from leveret.keys import constant_key
+from leveret.once import Once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
     from datetime import timedelta
     from typing import TypeAlias
 
     from leveret._core import LineWriter
     from leveret.app import App
     from leveret.keys import KeyOf
+    from leveret.once import Claim, UniqueUntil
     from leveret.signature import Compiled
 
     Backoff: TypeAlias = float | timedelta | tuple[float | timedelta, float | timedelta] | Callable[[int], float]
     _Exceptions: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
 
-__all__ = ["NO_POLICY", "Args", "NativeTask", "Policy", "Sender", "Settings", "Task"]
+__all__ = ["NO_POLICY", "Args", "NativeTask", "OneSend", "Policy", "Sender", "Settings", "Task"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -57,6 +59,8 @@ class Settings(NamedTuple):
     ordered: bool = False
     key: KeyOf | None = None
     """How the key of an ordered task's job is found; None: it must be given in `options`."""
+    once: Once | None = None
+    """Which jobs are to be there once; None: nobody has said."""
 
     def key_of(self, task: str) -> KeyOf:
         """Return how the key is found. Raises ValueError if nobody has said."""
@@ -107,6 +111,9 @@ class Settings(NamedTuple):
         ignore_result: bool | None = None,
         ordered: bool | None = None,
         key: str | int | None = None,
+        idempotency_key: str | int | None = None,
+        idempotency_window: float | timedelta | None = None,
+        unique_until: str | None = None,
     ) -> Settings:
         """Return these settings with what is not None changed. Raises TypeError or ValueError for nonsense."""
         new = self._located(queue, key, ordered=ordered)
@@ -124,6 +131,9 @@ class Settings(NamedTuple):
             new = new._replace(expires_ms=_positive(expires, "expires"))
         if ignore_result is not None:
             new = new._replace(want_results=not ignore_result)
+        if not (idempotency_key is None and idempotency_window is None and unique_until is None):
+            once = (new.once or Once()).changed(idempotency_key, idempotency_window, unique_until)
+            new = new._replace(once=once)
         return new
 
 
@@ -199,6 +209,17 @@ def _exceptions(given: Any, name: str) -> tuple[type[BaseException], ...]:
         if not isinstance(each, type) or not issubclass(each, BaseException):
             raise TypeError(f"{name} must be a class of exceptions or a tuple of them, not {each!r}")
     return classes
+
+
+class OneSend(NamedTuple):
+    """One job of a `send_many` whose jobs are to be there once."""
+
+    writer: LineWriter
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    queue: str
+    delay_ms: int
+    claim: Claim
 
 
 class Args(Generic[P]):
@@ -279,6 +300,9 @@ class Sender(Generic[P, C]):
         expires: float | timedelta | None = None,
         ignore_result: bool | None = None,
         key: str | int | None = None,
+        idempotency_key: str | int | None = None,
+        idempotency_window: float | timedelta | None = None,
+        unique_until: UniqueUntil | None = None,
     ) -> Sender[P, C]:
         """Return a sender with other settings; None leaves one as it is.
 
@@ -292,6 +316,11 @@ class Sender(Generic[P, C]):
                 one that waited too long raises `JobExpired`.
             ignore_result: Have no results stored: `result()` of these jobs raises `Unsupported`. Cheaper.
             key: Of an ordered task: the key of these jobs, in the place of the declared one.
+            idempotency_key: While a job of this task that was sent with the same key is not older than the window,
+                `send` stores nothing and returns that one. At most 255 bytes.
+            idempotency_window: Seconds, or a timedelta, that a key holds from the sending on; a day by default.
+            unique_until: As `idempotency_key`, but only until the first job is begun ("start") or has ended ("end"; a
+                retry is no end), at most for the window. Without a key, jobs of the same arguments are the same.
 
         Raises:
             TypeError: For a value of the wrong type.
@@ -305,6 +334,9 @@ class Sender(Generic[P, C]):
             expires=expires,
             ignore_result=ignore_result,
             key=key,
+            idempotency_key=idempotency_key,
+            idempotency_window=idempotency_window,
+            unique_until=unique_until,
         )
         sender: Sender[P, C]
         if self.native:
@@ -327,6 +359,7 @@ class Sender(Generic[P, C]):
             TypeError: If the arguments do not fit the signature, or have no form in JSON. Nothing was sent.
             ValueError: If a value can't be sent exactly (NaN, too large an integer, broken text). Nothing was sent.
             BrokerUnavailable: No broker. PublishRefused: it answered no. PublishUnknown: no answer in 30 s.
+            Unsupported: For a job that is to be there once, if the broker keeps no keys (RabbitMQ without a store).
             Closed: If the app was closed.
         """
         warn_in_loop("send_async")
@@ -334,7 +367,8 @@ class Sender(Generic[P, C]):
         writer, compiled = self._ready()
         settings = self.settings.placed(self.name, args, kwargs)
         client = app.client()
-        sent = client.send(writer, args, kwargs, settings.queue, settings.delay_ms, settings.want_results)
+        once = None if settings.once is None else self._claim(settings.once, writer, args, kwargs)
+        sent = client.send(writer, args, kwargs, settings.queue, settings.delay_ms, settings.want_results, once)
         return app.sends.job(app, client, self.name, settings, compiled.returns, *sent)
 
     @overload
@@ -349,7 +383,8 @@ class Sender(Generic[P, C]):
         app = self._sending_app()
         writer, compiled = self._ready()
         settings = self.settings.placed(self.name, args, kwargs)
-        return await app.sends.send(app, writer, self.name, settings, compiled.returns, args, kwargs)
+        once = None if settings.once is None else self._claim(settings.once, writer, args, kwargs)
+        return await app.sends.send(app, writer, self.name, settings, compiled.returns, args, kwargs, once)
 
     @overload
     def send_many(self: Sender[P, Coroutine[Any, Any, R]], jobs: Iterable[Args[P]], /) -> Jobs[R]: ...
@@ -380,7 +415,14 @@ class Sender(Generic[P, C]):
         client = app.client()
         behind = 0
         places: bytes | None = None
-        if settings.ordered:
+        stored = False
+        if settings.once is not None and settings.once.claims:
+            stored = True
+            from leveret.sends import send_once
+
+            each = self._one_by_one(self._checked(settings.once), jobs, writer)
+            accepted, failed, raised, behind = send_once(client, each, want_results=settings.want_results)
+        elif settings.ordered:
             key = settings.key_of(self.name)
             accepted, places, failed, raised, behind = client.send_many_keyed(
                 writer, jobs, Args, key, settings.queue, settings.delay_ms, settings.want_results
@@ -390,7 +432,8 @@ class Sender(Generic[P, C]):
             accepted, failed, raised = client.send_many(
                 writer, jobs, Args, settings.queue, settings.delay_ms, settings.want_results
             )
-        sent: Jobs[Any] = Jobs(app.outcomes(client, self.name, settings, compiled.returns, accepted), places)
+        outcomes = app.outcomes(client, self.name, settings, compiled.returns, accepted, stored=stored)
+        sent: Jobs[Any] = Jobs(outcomes, places)
         if failed is None and raised is None:
             return sent
         if failed is None and raised is not None and not isinstance(raised, Exception):
@@ -420,6 +463,38 @@ class Sender(Generic[P, C]):
         import asyncio
 
         return await asyncio.to_thread(self.send_many, jobs)
+
+    def _claim(self, once: Once, writer: LineWriter, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Claim | None:
+        """Return what one job claims; None: nothing."""
+        return once.claim(self.name, self.function, writer, args, kwargs) if once.claims else None
+
+    def _checked(self, once: Once) -> Once:
+        """Return what tells many jobs apart. Raises ValueError if nothing does."""
+        if once.constant:
+            raise ValueError(
+                f'cannot send many jobs of "{self.name}" with one idempotency key: only the first would be stored; '
+                "declare idempotency_key=PARAMETER or FUNCTION, or send each with its own"
+            )
+        return once
+
+    def _one_by_one(self, once: Once, jobs: Iterable[Any], writer: LineWriter) -> Iterator[OneSend]:
+        """Give the sends of jobs that are to be there once, as `jobs` is read. Raises what `send` raises."""
+        settings = self.settings
+        for job in jobs:
+            args: tuple[Any, ...]
+            kwargs: dict[str, Any] = {}
+            if isinstance(job, Args):
+                args, kwargs = job.positional, job.keywords
+            elif isinstance(job, tuple):
+                args = cast("Any", job)
+            else:
+                raise TypeError(
+                    f'cannot send "{self.name}": each job must be a tuple of arguments or {self.name}.args(...), not '
+                    f"{type(job).__name__}; for one argument write (x,)"
+                )
+            queue = settings.placed(self.name, args, kwargs).queue
+            claim = once.claim(self.name, self.function, writer, args, kwargs)
+            yield OneSend(writer, args, kwargs, queue, settings.delay_ms, claim)
 
     def compiled(self) -> Compiled:
         """Return the compiled signature. For this package's own use."""

@@ -298,6 +298,13 @@ std::string dead_record(std::string_view id, std::string_view task, std::string_
   return out;
 }
 
+void add_claim_to_record(std::string& record, std::string_view claim) {
+  record.pop_back();
+  record.append(",\"once\":");
+  json::append_string_lossy(record, claim);
+  record.push_back('}');
+}
+
 void append_result(std::string& chunk, std::uint32_t line, std::string_view json) {
   chunk.append(R"({"line":)");
   json::append_unsigned(chunk, line);
@@ -338,6 +345,7 @@ std::optional<replayed_job> replay_record(std::string_view record) {
   std::string line;
   for (json::member_scanner members(record); members.next();) {
     if (members.key() == "id" && !json::unescape(members.raw_value(), job.id)) return std::nullopt;
+    if (members.key() == "once" && !json::unescape(members.raw_value(), job.claim)) return std::nullopt;
     if (members.key() == "body" && !json::unescape(members.raw_value(), line)) return std::nullopt;
   }
   line_codec codec;

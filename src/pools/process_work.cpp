@@ -109,6 +109,7 @@ void process_work::fail(failed_line failure, std::string_view result_id, std::ui
   if (failure.fate == line_fate::dead && wants_results()) {
     results_.add_dead(result_id, result_line, dead_reason, failure.error, attempts);
   }
+  if (failure.fate == line_fate::expired && wants_results()) results_.add_expired(result_id, result_line);
   if (failure.fate == line_fate::cancelled && wants_results()) results_.add_cancelled(result_id, result_line);
   failures_.push_back(std::move(failure));
   ++failed_;

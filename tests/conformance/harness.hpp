@@ -26,6 +26,10 @@ struct traits {
   bool remembers_settled = true;
   /// Stats and purge count dead jobs; else the messages that hold them (several records of one settlement in one).
   bool counts_dead_jobs = true;
+  /// Windows of claims go by the loop's wall clock; else by a server's.
+  bool windows_by_loop = true;
+  /// A job that is replayed claims its key again.
+  bool replay_claims = true;
   /// How late a message with a due time may come, besides what the machine takes.
   std::chrono::milliseconds due_granularity{50};
 };
@@ -79,5 +83,8 @@ struct kind {
 [[nodiscard]] kind memory_kind();
 [[nodiscard]] kind sqlite_kind();
 [[nodiscard]] kind rabbitmq_kind();
+/// RabbitMQ with a store beside it, for what it can't do alone.
+[[nodiscard]] kind rabbitmq_with_sqlite_kind();
+[[nodiscard]] kind rabbitmq_with_redis_kind();
 
 }  // namespace leveret::conformance

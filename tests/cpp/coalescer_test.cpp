@@ -49,7 +49,7 @@ struct fixture {
   }
   /// Answers the message as the broker would, `later`.
   void answer(std::size_t i, milliseconds later = milliseconds(1),
-              const publish_outcome& outcome = {publish_status::accepted, {}}) {
+              const publish_outcome& outcome = {publish_status::accepted, {}, {}}) {
     loop.advance(later);
     loop.post([this, i, outcome] {
       const auto then = std::exchange(messages[i].answer, nullptr);
@@ -213,7 +213,7 @@ TEST(coalescer, a_refused_message_is_told_to_all_of_it) {
   for (const char* line : {"a", "b", "c"}) f.send(line);
   f.answer(0);
   f.loop.advance(milliseconds(10));
-  f.answer(1, milliseconds(1), {publish_status::refused, {errc::refused, "full"}});
+  f.answer(1, milliseconds(1), {publish_status::refused, {errc::refused, "full"}, {}});
   EXPECT_EQ(f.told, (lines{"a=m0/1", "b=m1/1 full", "c=m1/2 full"}));
 }
 
@@ -253,7 +253,7 @@ TEST(coalescer, a_refusal_does_not_change_the_order_of_an_ordered_queue) {
   const envelope ordered{"q.ordered.3"};
   f.send("a", "", ordered);
   f.send("b", "", ordered);
-  f.answer(0, milliseconds(1), {publish_status::refused, {errc::refused, "full"}});
+  f.answer(0, milliseconds(1), {publish_status::refused, {errc::refused, "full"}, {}});
   f.send("c", "", ordered);
   f.loop.advance(milliseconds(5));
   ASSERT_EQ(f.messages.size(), 2u);

@@ -38,7 +38,7 @@ struct fixture {
       then = std::exchange(messages[i].answer, nullptr);
       lines = messages[i].lines;
     }
-    then({status, {leveret::errc::refused, "no"}});
+    then({status, {leveret::errc::refused, "no"}, {}});
     return lines;
   }
   std::vector<std::string> sent() {

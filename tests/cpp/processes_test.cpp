@@ -445,6 +445,15 @@ TEST(processes, cancelled_jobs_do_not_start_and_progress_comes_through) {
   EXPECT_EQ(s.wait(s.run(job("echo") + job("noop"))).failures.at(0).id, "m2/1");
 }
 
+TEST(processes, the_sender_of_an_expired_job_is_told) {
+  session s(settings_for(1, 1));
+  const session::outcome o =
+      s.wait(s.run(job("echo", "1") + "{\"task\":\"echo\",\"retry_count\":0,\"expires_at\":1}\n"));
+  EXPECT_EQ(o.succeeded, 1U);
+  EXPECT_EQ(o.failures.at(0).fate, line_fate::expired);
+  EXPECT_NE(o.results.find(R"({"line":2,"state":"expired"})"), std::string::npos) << o.results;
+}
+
 TEST(processes, a_child_is_replaced_after_so_many_jobs) {
   process_settings settings = settings_for(1, 2);
   settings.max_jobs_per_child = 100;

@@ -215,7 +215,8 @@ limits patient() {
 class beside {
  public:
   beside(const std::string& name, const std::string& store, std::size_t messages)
-      : t_(with_results(open_memory("memory://" + name, events_, {}), open_results_store(store, events_, patient()))) {
+      : t_(with_results(open_memory("memory://" + name, events_, {}), open_results_store(store, events_, patient()),
+                        events_, patient())) {
     std::promise<void> declared;
     t_->declare("q", [&](transport::declared, const maybe_failure&) { declared.set_value(); });
     declared.get_future().get();

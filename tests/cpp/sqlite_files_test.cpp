@@ -141,16 +141,18 @@ TEST(sqlite_files, a_file_of_an_older_schema_is_brought_up_to_date_with_its_mess
     s.publish(make_messages("q", 3));
   }
   const char* const older[] = {
-      "DROP TABLE cancelled; DROP TABLE report; PRAGMA user_version = 1",
-      "ALTER TABLE cancelled DROP COLUMN terminate; PRAGMA user_version = 2",
+      "DROP TABLE once; DROP TABLE cancelled; DROP TABLE report; PRAGMA user_version = 1",
+      "DROP TABLE once; ALTER TABLE cancelled DROP COLUMN terminate; PRAGMA user_version = 2",
+      "DROP TABLE once; PRAGMA user_version = 3",
   };
   for (const char* const make_old : older) {
     sqlite::connection(f.file("jobs.db")).execute(make_old);
     session s(f.url());
     EXPECT_EQ(s.queue("q").ready, 3u);
     sqlite::connection db(f.file("jobs.db"));
-    EXPECT_EQ(db.integer("PRAGMA user_version"), 3);
+    EXPECT_EQ(db.integer("PRAGMA user_version"), 4);
     EXPECT_EQ(db.integer("SELECT count(terminate) FROM cancelled"), 0);
+    EXPECT_EQ(db.integer("SELECT count(value) FROM once"), 0);
   }
 }
 

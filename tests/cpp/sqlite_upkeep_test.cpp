@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "claim.hpp"
 #include "cpp/support/folder.hpp"
 #include "cpp/support/puppet.hpp"
 #include "cpp/support/session.hpp"
@@ -261,6 +262,40 @@ TEST(sqlite_upkeep, a_backup_without_its_first_page_is_recovered_whole) {
   EXPECT_TRUE(d.noticed);
   EXPECT_TRUE(d.saved == made.bodies) << d.saved.size() << " of " << made.bodies.size();
   EXPECT_EQ(d.r.dead, 20u);
+}
+
+TEST(sqlite_upkeep, keys_that_jobs_hold_are_backed_up_and_recovered) {
+  const folder f;
+  constexpr int kKeys = 300;  // several pages of them
+  const auto claiming = [](session& s, int i, const std::string& id) {
+    message m = make_message("q", "x\n", id);
+    const claim c{held_until::window, s.loop().wall() + 86'400'000, m.id + "/1", "4:work:" + std::to_string(i)};
+    m.headers = {{kHeaderClaim, claim_text(c)}};
+    return m;
+  };
+  {
+    session s(f.url());
+    s.declare("q");
+    std::vector<message> all;
+    for (int i = 0; i < kKeys; ++i) all.push_back(claiming(s, i, "m" + std::to_string(i)));
+    s.must_publish(std::move(all));
+  }
+  sqlite::back_up(f.file(), f.file("copy.db"), {});
+  EXPECT_TRUE(sqlite::examine(f.file("copy.db")).damage.empty());
+  (void)sqlite::recover(f.file(), f.file("recovered.db"), {});
+  EXPECT_TRUE(sqlite::examine(f.file("recovered.db")).damage.empty());
+  std::string headless = read(f.file("copy.db"));
+  headless.replace(0, kPage, kPage, '\x5a');
+  write(f.file("headless.db"), headless);
+  (void)sqlite::recover(f.file("headless.db"), f.file("recovered-headless.db"), {});
+  for (const char* const name : {"copy.db", "recovered.db", "recovered-headless.db"}) {
+    session s(f.url(name));
+    int found = 0;
+    for (int i = 0; i < kKeys; ++i) {
+      if (s.publish(claiming(s, i, {})).existing == "m" + std::to_string(i) + "/1") ++found;
+    }
+    EXPECT_EQ(found, kKeys) << name;
+  }
 }
 
 TEST(sqlite_upkeep, a_flipped_bit_of_any_page_is_named_or_harms_no_other_message) {

@@ -44,6 +44,18 @@ def shared(text: str) -> list[str]:
     return text.split()
 
 
+@app.task(idempotency_key="order", idempotency_window=timedelta(hours=1), unique_until="end")
+def ship(order: int) -> str:
+    """Ship; a task whose jobs are there once."""
+    return str(order)
+
+
+@app.native(queue="images", idempotency_key="path", unique_until="start")
+def scan(path: str) -> int:
+    """Scan; a native task whose jobs are there once."""
+    raise NotImplementedError
+
+
 @leveret.native
 def shared_native(x: int) -> float:
     """Work; a native task without an app."""
@@ -75,6 +87,10 @@ def types_are_inferred() -> None:
     assert_type(work.send(id=1, value=2).id, str)
     assert_type(resize.send("a.png").result(), None)
     assert_type(add.options(delay=timedelta(minutes=5), queue="slow").send(2, 3), leveret.Job[int])
+    assert_type(ship.send(17), leveret.Job[str])
+    assert_type(scan.send("a.png").result(), int)
+    assert_type(add.options(idempotency_key="sum", idempotency_window=60, unique_until="start").send(2, 3).id, str)
+    assert_type(app.send_task("x", idempotency_key=7, unique_until="end").id, str)
     assert_type(add.send_many((i, i) for i in range(3)), leveret.Jobs[int])
     assert_type(greet.send_many([greet.args("ann"), greet.args("bob", loud=True)]), leveret.Jobs[str])
     assert_type(list(work.send_many(work.args(i) for i in range(3)).results(timeout=1)), list[int])
@@ -97,6 +113,9 @@ def wrong_calls_are_errors() -> None:
     add.send(1, 2, 3)  # type: ignore[call-arg]
     add.send(1, z=2)  # type: ignore[call-arg]
     add.options(dealy=1).send(1, 2)  # type: ignore[call-arg]
+    add.options(unique_until="done").send(1, 2)  # type: ignore[arg-type]
+    add.options(idempotency_key=1.5).send(1, 2)  # type: ignore[arg-type]
+    app.task(unique_until=True)  # type: ignore[call-overload]
     greet.send("ann", True)  # type: ignore[call-overload]  # noqa: FBT003
     work.send(value=3)  # type: ignore[call-arg]
     work.send("one")  # type: ignore[arg-type]

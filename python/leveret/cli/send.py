@@ -13,9 +13,12 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from leveret.cli import _common
+from leveret.once import Once
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from leveret.once import Claim
 
 __all__ = ["command"]
 
@@ -47,6 +50,20 @@ _FOR_EVER = 86_400.0 * 36_500
     metavar="[SECONDS]",
     help="Wait for the job's result, for ever or for SECONDS, and print it.",
 )
+@click.option(
+    "--idempotency-key", metavar="KEY", help="If a job of TASK was sent with this key before, print that one's id."
+)
+@click.option(
+    "--idempotency-window",
+    type=click.FloatRange(0, 86_400 * 36_500, min_open=True),
+    metavar="SECONDS",
+    help="How long a key holds; a day by default.",
+)
+@click.option(
+    "--unique-until",
+    type=click.Choice(["start", "end"]),
+    help="A key holds until the job starts or ends; without a key, that of the same arguments.",
+)
 @_common.as_json
 def command(
     task: str | None,
@@ -59,6 +76,9 @@ def command(
     no_results: bool,
     kwargs: str | None,
     wait: float | None,
+    idempotency_key: str | None,
+    idempotency_window: float | None,
+    unique_until: str | None,
     as_json: bool,
 ) -> int:
     """Send a job of TASK, or a file of jobs: durable when it returns.
@@ -73,14 +93,22 @@ def command(
         raise click.UsageError("Give either a TASK or --from FILE.")
     delay_ms = round(delay * 1000)
     if source is not None:
-        if any(given is not None for given in (wait, max_retries, arguments, kwargs)):
-            raise click.UsageError("--wait, --max-retries, --kwargs and ARGS_JSON belong to a job, not to a file.")
+        of_a_job = (wait, max_retries, arguments, kwargs, idempotency_key, idempotency_window, unique_until)
+        if any(given is not None for given in of_a_job):
+            raise click.UsageError(
+                "--wait, --max-retries, --kwargs, --idempotency-key, --idempotency-window, --unique-until and "
+                "ARGS_JSON belong to a job, not to a file."
+            )
         return _send_file(source, url, queue, delay_ms, want_results=not no_results, as_json=as_json)
     if wait is not None and no_results:
         raise click.UsageError("--wait needs a result: leave out --no-results.")
     assert task is not None  # noqa: S101 - one of the two was given
+    once = Once().changed(idempotency_key, idempotency_window, unique_until)
+    if idempotency_window is not None and not once.claims:
+        raise click.UsageError("--idempotency-window is how long a key holds: add --idempotency-key or --unique-until.")
     line = job_line(task, arguments, max_retries, kwargs)
-    return _send_one(line, task, url, queue, delay_ms, wait, want_results=not no_results, as_json=as_json)
+    claim = once.claim_of_line(task, line) if once.claims else None
+    return _send_one(line, task, url, queue, delay_ms, wait, claim, want_results=not no_results, as_json=as_json)
 
 
 def job_line(task: str, arguments: str | None, max_retries: int | None, kwargs: str | None = None) -> bytes:
@@ -131,21 +159,19 @@ def _send_one(
     queue: str,
     delay_ms: int,
     wait: float | None,
+    claim: Claim | None,
     *,
     want_results: bool,
     as_json: bool,
 ) -> int:
     from leveret.app import App
-    from leveret.job import Job
     from leveret.tasks import Settings
 
     with App(_common.shared_url(url)) as app:
         client = app.client()
-        messages, failed = client.send_blocks([(line + b"\n", 1)], queue, delay_ms, want_results)
-        if failed is not None:
-            raise failed
-        job: Job[Any] = Job(app.outcomes(client, task, Settings(queue, want_results=want_results), Any, messages), 0, 1)
-        said: dict[str, Any] = {"url": app.url, "queue": queue, "jobs": 1, "id": job.id}
+        sent = client.send_line(line + b"\n", queue, delay_ms, want_results, claim)
+        job = app.sends.job(app, client, task, Settings(queue, want_results=want_results), Any, *sent)
+        said: dict[str, Any] = {"url": app.url, "queue": queue, "jobs": sent[2], "id": job.id}
         if wait is not None:
             said["result"] = job.result(None if wait == _FOR_EVER else wait)
         if as_json:

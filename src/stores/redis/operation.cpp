@@ -67,6 +67,8 @@ void operation::unsend() {
 void operation::answer(std::size_t index, const reply& got, const std::string& where) {
   if (got.is_error()) {
     set_failure(index, errc::storage, explained(got.text), where);
+  } else if (exchanges()) {
+    value_ = got.text;
   } else if (!keeps()) {
     auto chunks = got.what == reply::kind::list ? chunks_of(ids_[index], got) : std::nullopt;
     if (chunks) {
@@ -86,6 +88,10 @@ void operation::fail(errc code, const std::string& why, const std::string& where
 }
 
 void operation::set_failure(std::size_t index, errc code, const std::string& why, const std::string& where) {
+  if (exchanges()) {
+    not_found_ = failure{code, "cannot change the key " + exchanged_.key + " in " + where + ": " + why};
+    return;
+  }
   const std::string& id = keeps() ? chunks_[index].id : ids_[index];
   failure failed{code, std::string(keeps() ? "cannot store" : "cannot look up") + " results of message " + id + " in " +
                            where + ": " + why};
@@ -99,6 +105,12 @@ void operation::set_failure(std::size_t index, errc code, const std::string& why
 void operation::tell(loop& to) {
   if (keeps()) {
     to.post([then = std::move(kept_), outcomes = std::move(outcomes_)]() mutable { then(std::move(outcomes)); });
+    return;
+  }
+  if (exchanges()) {
+    to.post([then = std::move(exchange_), value = std::move(value_), why = std::move(not_found_)]() mutable {
+      then(std::move(value), std::move(why));
+    });
     return;
   }
   if (not_found_) found_.clear();

@@ -70,6 +70,10 @@ class redis_store final : public results_store {
     hand_in(std::make_shared<operation>(std::move(message_ids), std::move(then)));
   }
 
+  void exchange(exchanged_value what, transport::reply<std::string> then) override {
+    hand_in(std::make_shared<operation>(std::move(what), std::move(then)));
+  }
+
   void close(loop::clock::time_point deadline) override {
     const std::lock_guard lock(close_mutex_);
     if (ended_) return;

@@ -217,9 +217,9 @@ void remove_consumer(queue& q, const subscription& s) {
   if (index < q.next) --q.next;
 }
 
-publish_outcome accept(connection& c, message m, unix_ms now, touched_queues& touched) {
+publish_outcome accept(connection& c, message m, unix_ms now, touched_queues& touched, bool at_any_rate) {
   broker& b = *c.at;
-  const auto refused = [](failure why) { return publish_outcome{publish_status::refused, std::move(why)}; };
+  const auto refused = [](failure why) { return publish_outcome{publish_status::refused, std::move(why), {}}; };
   const auto what = [&m] { return "publish message " + m.id + " to"; };
   if (m.id.empty()) {
     return refused({errc::invalid_argument, "cannot publish a message to \"" + m.queue + "\": it has no id; make one"});
@@ -232,11 +232,15 @@ publish_outcome accept(connection& c, message m, unix_ms now, touched_queues& to
   }
   queue* q = find_queue(b, m.queue);
   if (q == nullptr) return refused(no_such_queue(b, what(), m.queue));
+  if (const std::optional<claim> claims = claim_of(m)) {
+    std::string holder = b.claimed.take(*claims, now);
+    if (holder != claims->job && !at_any_rate) return {publish_status::accepted, {}, std::move(holder)};
+  }
   if (b.ids.insert(id_key(m)).second) {
     store(b, *q, std::move(m), now, true);
     touched.add(*q);
   }
-  return {publish_status::accepted, {}};
+  return {publish_status::accepted, {}, {}};
 }
 
 settle_outcome settle_one(connection& c, settlement& s, unix_ms now, touched_queues& touched) {
@@ -265,6 +269,7 @@ settle_outcome settle_one(connection& c, settlement& s, unix_ms now, touched_que
     }
     forget(b, *end_lease(c, found));
   }
+  for (const claimed_key& key : s.let_go) b.claimed.let_go(key);
   for (result_chunk& chunk : s.results) store_result(c, std::move(chunk), now);
   return {settle_status::settled, {}};
 }
@@ -283,11 +288,13 @@ void store_result(connection& c, result_chunk chunk, unix_ms now) {
 
 void take_away(broker& b, queue& q, std::map<std::uint64_t, stored_ptr>::iterator which) {
   count_ready(q, *which->second, false);
+  b.claimed.let_go_of(which->second->msg);
   forget(b, *which->second);
   q.ready.erase(which);
 }
 
 void take_away(broker& b, queue& q, std::multimap<unix_ms, stored_ptr>::iterator which) {
+  b.claimed.let_go_of(which->second->msg);
   forget(b, *which->second);
   q.delayed.erase(which);
 }
@@ -308,8 +315,12 @@ queue_stats stats_of(broker& b, queue& q, unix_ms now) {
 
 std::uint64_t purge(broker& b, queue& q) {
   const std::uint64_t removed = q.ready.size() + q.delayed.size();
-  for (const auto& each : q.ready) forget(b, *each.second);
-  for (const auto& each : q.delayed) forget(b, *each.second);
+  const auto leave = [&b](const auto& each) {
+    b.claimed.let_go_of(each.second->msg);
+    forget(b, *each.second);
+  };
+  for (const auto& each : q.ready) leave(each);
+  for (const auto& each : q.delayed) leave(each);
   q.ready.clear();
   q.delayed.clear();
   q.ready_jobs = q.ready_uncounted = 0;

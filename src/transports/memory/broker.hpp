@@ -49,7 +49,9 @@
 #include <utility>
 #include <vector>
 
+#include "claim.hpp"
 #include "transport.hpp"
+#include "transports/memory/claims.hpp"
 #include "transports/memory/result_store.hpp"
 
 namespace leveret::core::memory {
@@ -129,6 +131,7 @@ struct broker {
   std::vector<listener> listeners;                                     // of cancelled jobs
   std::map<std::pair<std::string, std::string>, kept_report> reports;  // by kind and id
   result_store results;
+  claims claimed;
   std::unordered_set<std::string> ids;       // queue and id of messages that exist or ended lately
   std::deque<const std::string*> ended_ids;  // into `ids`, in the order ended
   std::uint64_t last_place = 0;
@@ -183,7 +186,9 @@ class touched_queues {
 void hand_out(broker& b, queue& q, unix_ms now);
 void hand_out(broker& b, const touched_queues& queues, unix_ms now);
 
-[[nodiscard]] publish_outcome accept(connection& c, message m, unix_ms now, touched_queues& touched);
+/// `at_any_rate`: also if the key that it claims is another job's.
+[[nodiscard]] publish_outcome accept(connection& c, message m, unix_ms now, touched_queues& touched,
+                                     bool at_any_rate = false);
 [[nodiscard]] settle_outcome settle_one(connection& c, settlement& s, unix_ms now, touched_queues& touched);
 
 using lease_place = std::unordered_map<delivery_token, lease>::iterator;

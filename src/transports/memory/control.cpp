@@ -58,7 +58,7 @@ std::uint64_t revise_dead(connection& c, const std::string& name, const dead_dec
     dead_fate fate = decide({std::to_string(e.number), e.job.id, e.job.queue, e.job.record});
     if (fate.publish) b.queues.try_emplace(fate.publish->queue).first->second.name = fate.publish->queue;
     if (fate.stays ||
-        (fate.publish && accept(c, std::move(*fate.publish), now, touched).status != publish_status::accepted)) {
+        (fate.publish && accept(c, std::move(*fate.publish), now, touched, true).status != publish_status::accepted)) {
       stay.push_back(std::move(e));
     } else {
       ++left;

@@ -73,6 +73,7 @@ class memory_transport final : public transport {
     can.browse_live = true;
     can.job_reports = true;
     can.exactly_one_end = true;
+    can.claims = true;
     return can;
   }
 
@@ -183,8 +184,9 @@ class memory_transport final : public transport {
     const unix_ms now = c_->l.wall();
     for (message& m : messages) {
       outcomes.push_back(
-          c_->open ? accept(*c_, std::move(m), now, touched)
-                   : publish_outcome{publish_status::refused, is_closed(*broker_, "publish to \"" + m.queue + "\"")});
+          c_->open
+              ? accept(*c_, std::move(m), now, touched)
+              : publish_outcome{publish_status::refused, is_closed(*broker_, "publish to \"" + m.queue + "\""), {}});
     }
     c_->call([then = std::move(then), outcomes = std::move(outcomes)]() mutable { then(std::move(outcomes)); });
     hand_out(*broker_, touched, now);

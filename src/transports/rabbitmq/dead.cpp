@@ -9,6 +9,7 @@
 #include <string_view>
 #include <utility>
 
+#include "../../claim.hpp"
 #include "../../codec.hpp"
 #include "operations.hpp"
 
@@ -67,10 +68,12 @@ void add_original(listing& l, const incoming& message) {
                            ? kReasonDelivery
                            : message.props.death_reason;
   std::string error = "the broker dead-lettered it";
+  std::string claim;
   if (!message.props.death_reason.empty()) error += " (" + message.props.death_reason + ")";
   for (const header& h : message.props.headers) {
     if (h.name == kHeaderReason) reason = h.value;
     if (h.name == kHeaderError) error = h.value;
+    if (h.name == kHeaderClaim) claim = h.value;
   }
   for (std::size_t i = 0; i + 1 < offsets.size(); ++i) {
     if (!wanted(l)) {
@@ -85,6 +88,7 @@ void add_original(listing& l, const incoming& message) {
     std::string id(good ? job.id : std::string_view(why.id));
     if (id.empty() || (good && job.foreign)) id = message.props.message_id + "/" + std::to_string(i + 1);
     std::string record = dead_record(id, task, queue, reason, error, nullptr, line);
+    if (!claim.empty()) add_claim_to_record(record, claim);
     add(l, std::move(id), queue, std::move(record));
   }
 }

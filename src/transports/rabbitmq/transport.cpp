@@ -177,7 +177,7 @@ class rabbitmq_transport final : public transport {
         loop_.post([then, outcomes = std::move(outcomes)] { then(outcomes); });
       };
       if (open) return sender_.publish(std::move(*shared), until, tell);
-      publish_outcome never{publish_status::refused, closed_failure("publish")};
+      publish_outcome never{publish_status::refused, closed_failure("publish"), {}};
       tell(std::vector<publish_outcome>(shared->size(), never));
     });
   }

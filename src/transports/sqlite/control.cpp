@@ -57,6 +57,8 @@ void writer::step(keep_op& op) {
   store_.trim_results(now, std::max(kTrimAtOnce, 2 * op.results.size()));
 }
 
+void writer::step(exchange_op& op) { op.found = store_.exchange(op.what, loop_.wall()); }
+
 void writer::step(report_op& op) {
   store_.set_report(op.what, loop_.wall());
   const steady::time_point now = steady::now();

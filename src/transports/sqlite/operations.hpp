@@ -64,8 +64,13 @@ struct report_op {
   report what;
   transport::done then;
 };
-using write_op =
-    std::variant<publish_op, declare_op, settle_op, release_op, purge_op, revise_op, cancel_op, keep_op, report_op>;
+struct exchange_op {
+  exchanged_value what;
+  transport::reply<std::string> then;
+  std::string found;
+};
+using write_op = std::variant<publish_op, declare_op, settle_op, release_op, purge_op, revise_op, cancel_op, keep_op,
+                              report_op, exchange_op>;
 
 // No transaction needed; done after the writes that were handed in with them.
 struct subscribe_op {

@@ -28,38 +28,44 @@ constexpr shape kShapes[] = {
     {table::result, "result", "ittiiib", true},
     {table::dead, "dead", "iitt", true},
     {table::cancelled, "cancelled", "itii", true},
+    {table::once, "once", "itti", true},
     {table::body_ids, "sqlite_autoindex_body_1", "tii", false},
     {table::queue_names, "sqlite_autoindex_queue_1", "ti", false},
 };
 
 /// Where tables and indexes begin if the schema cannot be read: pages are given out in the order of their making. A
-/// copy by VACUUM makes the indexes last.
+/// copy by VACUUM makes the indexes last. 0: not known (a file of an older schema got it wherever a page was free).
 struct root {
   const char* name;
   page_number made;
   page_number copied;
+  page_number copied_3;  // up to schema 3
 };
 constexpr root kRoots[] = {
-    {"state", 2, 2},
-    {"queue", 3, 3},
-    {"sqlite_autoindex_queue_1", 4, 4},
-    {"ready", 5, 5},
-    {"delayed", 6, 6},
-    {"leased", 7, 7},
-    {"body", 8, 8},
-    {"sqlite_autoindex_body_1", 9, 9},
-    {"result", 10, 10},
-    {"result_by_reply", 11, 17},
-    {"result_by_id", 12, 18},
-    {"dead", 13, 11},
-    {"dead_by_queue", 14, 19},
-    {"owner", 15, 12},
-    {"consumer", 16, 13},
-    {"cancelled", 17, 14},
-    {"sqlite_autoindex_cancelled_1", 18, 15},
-    {"report", 19, 16},
+    {"state", 2, 2, 2},
+    {"queue", 3, 3, 3},
+    {"sqlite_autoindex_queue_1", 4, 4, 4},
+    {"ready", 5, 5, 5},
+    {"delayed", 6, 6, 6},
+    {"leased", 7, 7, 7},
+    {"body", 8, 8, 8},
+    {"sqlite_autoindex_body_1", 9, 9, 9},
+    {"result", 10, 10, 10},
+    {"result_by_reply", 11, 19, 17},
+    {"result_by_id", 12, 20, 18},
+    {"dead", 13, 11, 11},
+    {"dead_by_queue", 14, 21, 19},
+    {"owner", 15, 12, 12},
+    {"consumer", 16, 13, 13},
+    {"cancelled", 17, 14, 14},
+    {"sqlite_autoindex_cancelled_1", 18, 15, 15},
+    {"report", 19, 16, 16},
+    {"once", 0, 17, 0},
+    {"sqlite_autoindex_once_1", 0, 18, 0},
+    {"once_by_expires", 0, 22, 0},
 };
 constexpr page_number kDiffers = 11;
+constexpr page_number kDiffersFrom3 = 17;
 
 const shape* shape_of(table t) {
   for (const shape& s : kShapes) {
@@ -135,9 +141,14 @@ void salvage::walk_schema() {
   if (roots.empty()) {
     ++unreadable_;
     damage_.emplace_back("page 1, which says where the tables are, cannot be read");
-    const auto kind = pages_.kind_of(kDiffers);
-    const bool of_table = kind == page_file::tree::leaf_table || kind == page_file::tree::interior_table;
-    for (const root& r : kRoots) roots[r.name] = of_table ? r.copied : r.made;
+    const auto is_table = [this](page_number n) {
+      const auto kind = pages_.kind_of(n);
+      return kind == page_file::tree::leaf_table || kind == page_file::tree::interior_table;
+    };
+    for (const root& r : kRoots) {
+      const page_number page = !is_table(kDiffers) ? r.made : is_table(kDiffersFrom3) ? r.copied : r.copied_3;
+      if (page != 0) roots[r.name] = page;
+    }
   }
   for (const shape& s : kShapes) {
     if (const auto found = roots.find(s.name); found != roots.end()) {
@@ -250,6 +261,7 @@ void salvage::take(table t, const row& r, row_place at, bool reached) {
     case table::result:
     case table::dead:
     case table::cancelled:
+    case table::once:
       rows_[t].emplace(number(0), kept_row{at, reached});
       highest_ = std::max(highest_, number(0));
       return;

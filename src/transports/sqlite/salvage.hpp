@@ -17,7 +17,21 @@
 
 namespace leveret::core::sqlite {
 
-enum class table { state, queue, ready, delayed, leased, body, result, dead, cancelled, body_ids, queue_names, other };
+enum class table {
+  state,
+  queue,
+  ready,
+  delayed,
+  leased,
+  body,
+  result,
+  dead,
+  cancelled,
+  once,
+  body_ids,
+  queue_names,
+  other
+};
 
 class salvage {
  public:

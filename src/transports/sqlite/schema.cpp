@@ -57,6 +57,13 @@ CREATE TABLE report(
 /// What schema 3 added to those.
 constexpr const char* kSchema3 = "ALTER TABLE cancelled ADD COLUMN terminate INTEGER NOT NULL DEFAULT 0";
 
+/// What schema 4 added.
+constexpr const char* kSchema4 = R"(
+CREATE TABLE once(
+  n INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, value TEXT NOT NULL, expires INTEGER NOT NULL) STRICT;
+CREATE INDEX once_by_expires ON once(expires);
+)";
+
 struct named_sql {
   const char* name;
   const char* text;
@@ -103,6 +110,12 @@ constexpr named_sql kHot[] = {
     {"set report", sql::kSetReport},
     {"one report", sql::kOneReport},
     {"reports", sql::kReports},
+    {"holder", sql::kHolder},
+    {"add claim", sql::kAddClaim},
+    {"change claim", sql::kChangeClaim},
+    {"drop claim", sql::kDropClaim},
+    {"trim claims", sql::kTrimClaims},
+    {"headers", sql::kHeaders},
 };
 
 void check_schema(connection& db, const std::string& path) {
@@ -128,7 +141,8 @@ void upgrade(connection& db) {
   const std::int64_t version = db.integer("PRAGMA user_version");
   if (version < kSchemaVersion) {
     if (version < 2) db.execute(kSchema2);
-    db.execute(kSchema3);
+    if (version < 3) db.execute(kSchema3);
+    db.execute(kSchema4);
     set_version(db);
   }
   db.execute("COMMIT");
@@ -146,6 +160,7 @@ void make_schema(connection& db, const std::string& path) {
     db.execute(kSchema);
     db.execute(kSchema2);
     db.execute(kSchema3);
+    db.execute(kSchema4);
     db.execute(("PRAGMA application_id = " + std::to_string(kApplicationId)).c_str());
     set_version(db);
   } else {

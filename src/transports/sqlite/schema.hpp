@@ -22,6 +22,8 @@
 ///     consumer   subscriptions of an owner
 ///     cancelled  n; ids of jobs that are to end as cancelled where they are met
 ///     report     kind and id: what workers and jobs made known, the latest each
+///     once       n; by key: the job that holds it (claim.hpp), or what a broker beside which this file keeps results
+///                keeps there
 #pragma once
 
 #include <cstddef>
@@ -36,7 +38,7 @@
 namespace leveret::core::sqlite {
 
 inline constexpr std::int64_t kApplicationId = 0x4c767274;  // "Lvrt"
-inline constexpr std::int64_t kSchemaVersion = 3;
+inline constexpr std::int64_t kSchemaVersion = 4;
 /// Of the files that Leveret makes; docs/adr/0024 has what it costs and gives.
 inline constexpr std::size_t kPageSize = 8192;
 
@@ -132,6 +134,15 @@ inline constexpr const char* kDelayedOf =
     "SELECT due, msg, bytes FROM delayed WHERE queue = ?1 AND (due, msg) > (?2, ?3) ORDER BY due, msg LIMIT ?4";
 inline constexpr const char* kLeasedAfter =
     "SELECT seq, msg, bytes FROM leased WHERE queue = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";
+inline constexpr const char* kHolder = "SELECT value FROM once WHERE key = ?1 AND expires > ?2";
+inline constexpr const char* kAddClaim =
+    "INSERT INTO once(n, key, value, expires) VALUES(?1, ?2, ?3, ?4) "
+    "ON CONFLICT(key) DO UPDATE SET value = ?3, expires = ?4";
+inline constexpr const char* kChangeClaim = "UPDATE once SET value = ?2 WHERE key = ?1";
+inline constexpr const char* kDropClaim = "DELETE FROM once WHERE key = ?1 AND value = ?2";
+inline constexpr const char* kTrimClaims =
+    "DELETE FROM once WHERE n IN (SELECT n FROM once WHERE expires <= ?1 LIMIT 2)";
+inline constexpr const char* kHeaders = "SELECT headers FROM body WHERE msg = ?1 AND length(headers) > 0";
 inline constexpr const char* kQueueName = "SELECT name FROM queue WHERE queue = ?1";
 }  // namespace sql
 

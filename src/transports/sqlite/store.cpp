@@ -56,14 +56,14 @@ bool take_string(std::string_view& from, std::string& out) {
   return true;
 }
 
+}  // namespace
+
 std::vector<header> decode_headers(std::string_view blob) {
   std::vector<header> out;
   header h;
   while (take_string(blob, h.name) && take_string(blob, h.value)) out.push_back(h);
   return out;
 }
-
-}  // namespace
 
 store::store(const location& at, store_options options)
     : db_(open_database(at, options.patience_ms)),
@@ -141,6 +141,12 @@ store::store(const location& at, store_options options)
       {&delayed_of_, sql::kDelayedOf},
       {&leased_after_, sql::kLeasedAfter},
       {&queue_name_, sql::kQueueName},
+      {&holder_, sql::kHolder},
+      {&add_claim_, sql::kAddClaim},
+      {&change_claim_, sql::kChangeClaim},
+      {&drop_claim_, sql::kDropClaim},
+      {&trim_claims_, sql::kTrimClaims},
+      {&headers_, sql::kHeaders},
   };
   for (const auto& [made, text] : all) {
     *made = statement(db_, text);

@@ -86,6 +86,9 @@ struct browse_place {
 /// What wakes those who watch for cancelled jobs; no reply address is called that.
 inline constexpr const char* kCancelledBell = "leveret.cancelled";
 
+/// Headers as the BLOB of `body.headers`.
+[[nodiscard]] std::vector<header> decode_headers(std::string_view blob);
+
 class store {
  public:
   store(const location& at, store_options options);
@@ -149,6 +152,13 @@ class store {
   [[nodiscard]] std::vector<result_chunk> results_of(const std::string& message_id);
   [[nodiscard]] browse_page dead_page(queue_key queue, const std::string& name, std::int64_t after, std::size_t limit);
 
+  // Keys that jobs hold (store_claims.cpp).
+  /// Takes the key that a message claims for its job. Gives the job that has it, if that is another one.
+  [[nodiscard]] std::optional<std::string> find_other_holder(const message& m, unix_ms now);
+  void let_go(const claimed_key& k);
+  /// As transport::exchange.
+  [[nodiscard]] std::string exchange(const exchanged_value& what, unix_ms now);
+
   // Owners.
   [[nodiscard]] owner_key add_owner(const seat_identity& seat);
   void move_owner(owner_key owner, const seat_identity& seat);
@@ -203,6 +213,8 @@ class store {
   void return_row(const lease& l, bool charge);
   void know(const std::string& name, queue_key queue);
   [[nodiscard]] bool is_held_back(queue_key queue);
+  /// Before the body of a message that did not run is dropped.
+  void let_go_of(message_key msg);
   bool remove_waiting(message_key msg, queue_key queue, unix_ms due, std::int64_t jobs);
 
   connection db_;
@@ -245,6 +257,7 @@ class store {
   statement where_is_, is_leased_, ready_place_, ready_search_, drop_one_ready_, add_cancelled_, cancelled_after_;
   statement trim_cancelled_, set_report_, reports_, one_report_, trim_reports_, ready_after_, delayed_of_;
   statement leased_after_, queue_name_;
+  statement holder_, add_claim_, change_claim_, drop_claim_, trim_claims_, headers_;
 };
 
 }  // namespace leveret::core::sqlite

@@ -23,7 +23,11 @@ bool store::revise_step(revise_state& r, const std::string& name, const dead_dec
     r.after = n;
     const dead_fate fate = decide(e);
     if (fate.stays) continue;
-    if (fate.publish) publish(*fate.publish, declare(fate.publish->queue), now);
+    if (fate.publish) {
+      // Its key again, if nobody has it meanwhile; it is replayed in any case.
+      static_cast<void>(find_other_holder(*fate.publish, now));
+      publish(*fate.publish, declare(fate.publish->queue), now);
+    }
     drop_dead_.run(n);
     --tallies_[r.queue].dead;
     ++r.left;
@@ -49,6 +53,7 @@ bool store::remove_waiting(message_key msg, queue_key queue, unix_ms due, std::i
     --t.ready;
     t.ready_jobs -= jobs;
   }
+  let_go_of(msg);
   drop_body_.run(msg);
   return true;
 }

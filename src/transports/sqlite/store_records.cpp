@@ -236,7 +236,10 @@ bool store::purge_step(purge_state& p) {
         t.ready_jobs -= r.count(2);
       }
     }
-    for (const message_key msg : found) drop_body_.run(msg);
+    for (const message_key msg : found) {
+      let_go_of(msg);
+      drop_body_.run(msg);
+    }
     if (!found.empty()) drop_ready_.run(p.queue, last);
     t.ready -= static_cast<std::int64_t>(found.size());
     p.removed += found.size();
@@ -257,6 +260,7 @@ bool store::purge_step(purge_state& p) {
   }
   for (const auto& [due, msg] : found) {
     drop_delayed_.run(due, msg);
+    let_go_of(msg);
     drop_body_.run(msg);
   }
   t.delayed -= static_cast<std::int64_t>(found.size());

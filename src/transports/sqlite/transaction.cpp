@@ -76,7 +76,7 @@ bool writer::may_wait(const write_op& op) const {
   const auto* settle = std::get_if<settle_op>(&op);
   return settle != nullptr && limits_.ack_flush.count() > 0 && !blocked_ &&
          std::all_of(settle->settlements.begin(), settle->settlements.end(), [](const settlement& s) {
-           return s.final && s.results.empty() && s.publish.empty() && s.dead.empty();
+           return s.final && s.results.empty() && s.publish.empty() && s.dead.empty() && s.let_go.empty();
          });
 }
 
@@ -246,7 +246,7 @@ void writer::run_steps() {
 }
 
 void writer::step(publish_op& op) {
-  op.outcomes.assign(op.messages.size(), {publish_status::accepted, {}});
+  op.outcomes.assign(op.messages.size(), {publish_status::accepted, {}, {}});
   const unix_ms now = loop_.wall();
   for (std::size_t i = 0; i < op.messages.size(); ++i) {
     const message& m = op.messages[i];
@@ -254,14 +254,18 @@ void writer::step(publish_op& op) {
     const auto queue = store_.find_queue(m.queue);
     if (m.id.empty()) {
       out = {publish_status::refused,
-             {errc::invalid_argument, "cannot publish to \"" + m.queue + "\": the message has no id"}};
+             {errc::invalid_argument, "cannot publish to \"" + m.queue + "\": the message has no id"},
+             {}};
     } else if (m.data.size() > limits_.max_message_bytes) {
       out = {publish_status::refused,
              {errc::refused, "cannot publish to \"" + m.queue + "\": the message has " + std::to_string(m.data.size()) +
                                  " bytes, the limit is " + std::to_string(limits_.max_message_bytes) +
-                                 "; send smaller batches or arguments"}};
+                                 "; send smaller batches or arguments"},
+             {}};
     } else if (!queue) {
-      out = {publish_status::refused, no_queue("publish to", m.queue, at_.path)};
+      out = {publish_status::refused, no_queue("publish to", m.queue, at_.path), {}};
+    } else if (auto holder = store_.find_other_holder(m, now)) {
+      out.existing = std::move(*holder);
     } else {
       store_.publish(m, *queue, now);
     }
@@ -299,6 +303,7 @@ settle_outcome writer::settle_one(settlement& s) {
   const unix_ms now = loop_.wall();
   for (const result_chunk& r : s.results) store_.add_result(r, now);
   if (!s.results.empty()) store_.trim_results(now, std::max(kTrimAtOnce, 2 * s.results.size()));
+  for (const claimed_key& key : s.let_go) store_.let_go(key);
   if (!s.final) return {settle_status::settled, {}};
   // NOLINTNEXTLINE(bugprone-unchecked-optional-access): each queue was found above
   for (const message& m : s.publish) store_.publish(m, *store_.find_queue(m.queue), now);
@@ -522,6 +527,8 @@ void writer::answer(write_op& op) {
     post([then = std::move(keep->then)] { then(std::nullopt); });
   } else if (auto* made = std::get_if<report_op>(&op)) {
     post([then = std::move(made->then)] { then(std::nullopt); });
+  } else if (auto* exchange = std::get_if<exchange_op>(&op)) {
+    post([then = std::move(exchange->then), found = std::move(exchange->found)] { then(found, std::nullopt); });
   } else {
     auto& purge = std::get<purge_op>(op);
     maybe_failure why;
@@ -533,7 +540,7 @@ void writer::answer(write_op& op) {
 void writer::refuse(write_op& op, const failure& why, bool unknown) {
   if (auto* publish = std::get_if<publish_op>(&op)) {
     std::vector<publish_outcome> outcomes(publish->messages.size(),
-                                          {unknown ? publish_status::unknown : publish_status::refused, why});
+                                          {unknown ? publish_status::unknown : publish_status::refused, why, {}});
     post([then = std::move(publish->then), outcomes = std::move(outcomes)]() mutable { then(std::move(outcomes)); });
   } else if (auto* declare = std::get_if<declare_op>(&op)) {
     post([then = std::move(declare->then), why] { then({}, why); });
@@ -552,6 +559,8 @@ void writer::refuse(write_op& op, const failure& why, bool unknown) {
     post([then = std::move(keep->then), why] { then(why); });
   } else if (auto* made = std::get_if<report_op>(&op)) {
     post([then = std::move(made->then), why] { then(why); });
+  } else if (auto* exchange = std::get_if<exchange_op>(&op)) {
+    post([then = std::move(exchange->then), why] { then({}, why); });
   } else {
     auto& purge = std::get<purge_op>(op);
     post([then = std::move(purge.then), removed = purge.state.removed, why] { then(removed, why); });

@@ -30,6 +30,7 @@ class sqlite_transport final : public transport {
     c.browse_live = true;
     c.job_reports = true;
     c.exactly_one_end = true;
+    c.claims = true;
     return c;
   }
   [[nodiscard]] health how_it_is() const override { return writer_.how_it_is(); }
@@ -86,7 +87,7 @@ class sqlite_transport final : public transport {
     op.then = then;
     if (writer_.hand_in(write_op(std::move(op)))) return;
     answer_closed("publish", [then, count](const failure& why) {
-      then(std::vector<publish_outcome>(count, {publish_status::refused, why}));
+      then(std::vector<publish_outcome>(count, {publish_status::refused, why, {}}));
     });
   }
 
@@ -198,6 +199,12 @@ class sqlite_transport final : public transport {
   void known(const std::string& kind, const std::string& id, reply<std::vector<report>> then) override {
     if (writer_.hand_in(other_op(known_op{kind, id, then}))) return;
     answer_closed("read reports", [then](const failure& why) { then({}, why); });
+  }
+
+  void exchange(exchanged_value what, reply<std::string> then) override {
+    const std::string doing = "change the key " + what.key;
+    if (writer_.hand_in(write_op(exchange_op{std::move(what), then, {}}))) return;
+    answer_closed(doing, [then](const failure& why) { then({}, why); });
   }
 
   void close(loop::clock::time_point deadline) override { writer_.close(deadline); }

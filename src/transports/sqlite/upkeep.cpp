@@ -176,12 +176,14 @@ class rebuild {
       : pages_(pages), from_(from), to_(to), progress_(progress), next_(from.highest()) {}
 
   recovered run() {
-    for (const table t : {table::body, table::dead, table::result, table::cancelled}) total_ += from_.rows_of(t).size();
+    for (const table t : {table::body, table::dead, table::result, table::cancelled, table::once})
+      total_ += from_.rows_of(t).size();
     to_.execute("BEGIN IMMEDIATE");
     bodies();
     dead();
     results();
     cancelled();
+    claims();
     lost();
     statement state(to_, "UPDATE state SET seq = ?1");
     state.run(next_);
@@ -307,6 +309,17 @@ class rebuild {
     }
   }
 
+  void claims() {
+    statement add(to_, sql::kAddClaim);
+    for (const auto& [n, kept] : from_.rows_of(table::once)) {
+      const auto r = pages_.read(kept.at);
+      // A page that was freed has claims that were let go: held again, they would have sends refused.
+      if (!r || !kept.reached) continue;
+      add.run(n, (*r)[1].bytes, (*r)[2].bytes, (*r)[3].number);
+      step(0);
+    }
+  }
+
   /// Messages of which a place or an id is left, and no body.
   void lost() {
     std::set<std::int64_t> keys;
@@ -368,7 +381,7 @@ constexpr check kChecks[] = {
      " queues have wrong counts"},
     {"SELECT count(*) FROM (SELECT max(seq) AS most FROM state) WHERE most IS NULL OR most < "
      "max(coalesce((SELECT max(msg) FROM body), 0), coalesce((SELECT max(n) FROM result), 0), "
-     "coalesce((SELECT max(n) FROM dead), 0))",
+     "coalesce((SELECT max(n) FROM dead), 0), coalesce((SELECT max(n) FROM once), 0))",
      " counter of keys is behind: new jobs would take the place of old ones"},
 };
 

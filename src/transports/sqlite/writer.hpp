@@ -150,6 +150,7 @@ class writer {
   void step(cancel_op& op);
   void step(keep_op& op);
   void step(report_op& op);
+  void step(exchange_op& op);
   void serve(browse_messages_op& op);
   void serve(watch_cancelled_op& op);
   void serve(known_op& op);

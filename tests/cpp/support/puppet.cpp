@@ -19,6 +19,7 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "claim.hpp"
 #include "cpp/support/session.hpp"
 
 namespace leveret::test {
@@ -101,6 +102,12 @@ class stage {
   std::string publish_id(const words_t& w) {
     const core::publish_outcome o = session_->publish(make_message(w.at(1), "x\n", w.at(2)));
     return std::string(name_of(o.status)) + (o.why.text.empty() ? "" : ": " + o.why.text);
+  }
+  std::string publish_claim(const words_t& w) {
+    core::message m = make_message(w.at(1), "x\n", w.at(2));
+    const core::unix_ms expires = session_->loop().wall() + 86'400'000;
+    m.headers = {{core::kHeaderClaim, core::claim_text({core::held_until::end, expires, m.id + "/1", w.at(3)})}};
+    return name_of(session_->publish(std::move(m)).status);
   }
   std::string publish_until_refused(const words_t& w) {
     for (int count = 0;; ++count) {
@@ -231,6 +238,7 @@ class stage {
       {"declare", &stage::declare},
       {"publish", &stage::publish},
       {"publish_id", &stage::publish_id},
+      {"publish_claim", &stage::publish_claim},
       {"publish_until_refused", &stage::publish_until_refused},
       {"commit_for", &stage::commit_for},
       {"subscribe", &stage::subscribe},

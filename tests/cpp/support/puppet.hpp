@@ -28,6 +28,7 @@ class puppet {
   ///   open URL LEASE_MS            declare QUEUE
   ///   publish QUEUE COUNT SIZE     statuses: "accepted accepted", bodies "0\n" … or SIZE bytes each
   ///   publish_id QUEUE ID          status, "refused: why"
+  ///   publish_claim QUEUE ID KEY   status; with a claim of the key until the job's end
   ///   subscribe QUEUE MESSAGES [BYTES], unsubscribe
   ///   take COUNT                   waits; ids of all taken so far
   ///   settle REPLY                 all taken; statuses; with a result "late" if REPLY is not "-"

@@ -29,7 +29,7 @@ inline constexpr std::chrono::seconds kPatience{60};
 class session {
  public:
   explicit session(const std::string& url, const core::limits& lim = {})
-      : transport_(core::open_sqlite(url, loop_, lim)) {}
+      : transport_(core::open_transport(url, loop_, lim)) {}
   ~session() {
     if (transport_) close();
   }
