@@ -368,6 +368,11 @@ TEST_P(store_claims, a_sender_that_goes_on_is_waited_for) {
   EXPECT_EQ(exchanged(s, key, "", sending), sending);
   auto [then, answered] = s.once<std::vector<publish_outcome>>("publish");
   s.transport().publish({claiming(s, queue, key)}, s.soon(), std::move(then));
+  // One that may not wait is answered behind it: it has looked too by then.
+  auto [then_too, answered_too] = s.once<std::vector<publish_outcome>>("publish");
+  s.transport().publish({claiming(s, queue, key)}, s.loop().now(), std::move(then_too));
+  EXPECT_EQ(std::get<0>(answered_too.get()).front().status, publish_status::refused);
+  EXPECT_FALSE(answered.called());
   EXPECT_EQ(exchanged(s, key, sending, "!" + job_of(first)), "!" + job_of(first));
   const publish_outcome outcome = std::get<0>(answered.get()).front();
   EXPECT_EQ(outcome.status, publish_status::accepted) << outcome.why.text;
@@ -412,8 +417,10 @@ TEST_P(store_claims, what_waits_is_answered_when_the_transport_closes) {
   EXPECT_NE(exchanged(s, key, "", "?01936c7a-0000-7000-8000-000000000000/1 mark"), "");
   auto [then, answered] = s.once<std::vector<publish_outcome>>("publish");
   s.transport().publish({claiming(s, queue, key)}, s.soon(), std::move(then));
-  s.close();
+  const auto began = std::chrono::steady_clock::now();
+  s.transport().close(s.soon());
   EXPECT_EQ(std::get<0>(answered.get()).front().status, publish_status::refused);
+  EXPECT_LT(std::chrono::steady_clock::now() - began, core::limits().sending_lease) << "it is not waited for";
 }
 
 TEST_P(store_claims, another_programs_value_is_left_alone) {
