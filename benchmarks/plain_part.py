@@ -26,6 +26,8 @@ PLAIN = "rabbitmq-c"
 BATCHED = 2_000_000
 SINGLE = 50_000
 THREADS = "4"
+PREFETCH = "1000"
+"""As the plain program's."""
 SIZE = 50
 """Bytes of a job that does nothing, as Leveret writes it."""
 
@@ -76,7 +78,7 @@ class Bench:
         answer = answer_of(
             [
                 *(LEVERET, "worker", str(demo_plugin()), "--url", self._node.url, "--queue", queue),
-                *("--threads", THREADS, "--pool", "threads", "--burst", "--json"),
+                *("--threads", THREADS, "--pool", "threads", "--prefetch", PREFETCH, "--burst", "--json"),
             ]
         )
         if answer["succeeded"] != jobs:

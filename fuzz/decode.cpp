@@ -54,8 +54,8 @@ extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t siz
   decoded_job job;
   refused_line why;
   if (codec.decode(line, job, why)) {
-    const std::string whole = to_json(job.whole);
-    if (whole.size() <= kMaxLineBytes && !codec.check(whole, why)) std::abort();
+    const std::string whole = to_json(job.foreign ? job.whole : job.args);
+    if (job.foreign && whole.size() <= kMaxLineBytes && !codec.check(whole, why)) std::abort();
     const failed_attempt attempt{0, "w", "e"};
     const std::string next = rewrite_line(line, "m/1", 1, &attempt);
     if (next.size() <= kMaxLineBytes && !codec.check(next, why)) std::abort();

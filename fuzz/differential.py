@@ -219,7 +219,7 @@ def by_python(line: bytes) -> tuple[str, str]:
         return refused.reason, ""
     kwargs, args = job.kwargs, job.args
     limits = [job.max_retries, job.deadline_ms, job.expires_at]
-    fields = [job.foreign, job.task, job.id, job.retry_count, *limits, args, kwargs, job.whole]
+    fields = [job.foreign, job.task, job.id, job.retry_count, *limits, args, kwargs, job.whole if job.foreign else None]
     return "accepted", json.dumps(fields)
 
 

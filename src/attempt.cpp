@@ -178,26 +178,31 @@ void* attempt_runner::handler_of(const registered_task& task) {
 }
 
 void attempt_runner::run(const message_view& m, std::string_view line, std::uint32_t index, outcome_sink& sink) {
-  id_.assign(m.id);
-  id_.push_back('/');
-  char digits[16];
-  const auto end = std::to_chars(digits, digits + sizeof digits, index + 1);
-  id_.append(digits, end.ptr);
-  job_identity who{id_, m.id, index + 1};
-  const auto take_id = [&](std::string_view id) {
-    id_ = id;
-    who.id = id_;
-    if (!split_job_id(id_, who.result_id, who.result_line)) who = {id_, m.id, index + 1};
+  // Of the ids of one message's lines only the digits differ.
+  const std::size_t prefix = m.id.size() + 1;
+  constexpr std::size_t kMostDigits = 10;
+  if (id_.size() != prefix + kMostDigits || id_.compare(0, m.id.size(), m.id) != 0) {
+    id_.assign(m.id);
+    id_.push_back('/');
+    id_.resize(prefix + kMostDigits);
+  }
+  char* const digits = id_.data() + prefix;
+  const char* const end = std::to_chars(digits, digits + kMostDigits, index + 1).ptr;
+  const std::string_view id(id_.data(), static_cast<std::size_t>(end - id_.data()));
+  job_identity who{id, m.id, index + 1};
+  const auto take_id = [&](std::string_view own) {
+    own_id_ = own;
+    who.id = own_id_;
+    if (!split_job_id(own_id_, who.result_id, who.result_line)) who = {own_id_, m.id, index + 1};
   };
 
-  refused_line refused;
-  if (!codec_.decode(line, job_, refused)) {
+  if (!codec_.decode(line, job_, refused_)) {
     const char* reason = kReasonMalformed;
-    if (refused.code == refusal::unsupported_field) reason = kReasonUnsupported;
-    if (refused.code == refusal::too_long) reason = kReasonTooLong;
-    if (!refused.id.empty()) take_id(refused.id);
-    const running_attempt none{settings_, loop_, who, m.queue, refused.task, line};
-    none.end_dead(sink, reason, refused.text, false);
+    if (refused_.code == refusal::unsupported_field) reason = kReasonUnsupported;
+    if (refused_.code == refusal::too_long) reason = kReasonTooLong;
+    if (!refused_.id.empty()) take_id(refused_.id);
+    const running_attempt none{settings_, loop_, who, m.queue, refused_.task, line};
+    none.end_dead(sink, reason, refused_.text, false);
     return;
   }
   if (!job_.foreign && !job_.id.empty()) take_id(job_.id);
@@ -232,7 +237,9 @@ void attempt_runner::run_task(const message_view& m, const job_identity& who, st
     return;
   }
   const std::string_view name = attempt.task;
-  const registered_task* task = settings_.tasks->find(name);
+  // Lines of one message are mostly of one task.
+  if (last_task_ == nullptr || last_task_->name != name) last_task_ = settings_.tasks->find(name);
+  const registered_task* const task = last_task_;
   if (task == nullptr) {
     const unix_ms since = m.unknown_since != 0 ? m.unknown_since : loop_.wall();
     if (loop_.wall() - since >= settings_.unknown_task_patience.count()) {

@@ -116,8 +116,11 @@ class attempt_runner final : deferring {
   const loop& loop_;
   line_codec codec_;
   decoded_job job_;
+  refused_line refused_;
+  const registered_task* last_task_ = nullptr;
   leveret_call frame_;
-  std::string id_;
+  std::string id_;          // of the line, by its place; room for any number behind its message's
+  std::string own_id_;      // of a line that has one
   std::vector<void*> own_;  // per-thread handlers by task index
   handler_context* inside_ = nullptr;
   std::vector<handler_context*> entered_;        // all that this thread was ever in

@@ -55,7 +55,7 @@ struct decoded_job {
   std::optional<std::int32_t> max_retries;
   std::optional<std::int64_t> deadline_ms;  ///< relative: the attempt should end within
   std::optional<unix_ms> expires_at;        ///< not to be started from then on
-  leveret_value whole{};
+  leveret_value whole{};                    ///< foreign only
   leveret_value args{};
   leveret_value kwargs{};
 };

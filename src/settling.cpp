@@ -126,8 +126,12 @@ planned plan_settlement(work& w, const settling_settings& settings, unix_ms now,
   const delivery& d = w.what();
   const message& m = d.msg;
   plan.what.token = d.token;
-  plan.what.results = w.take_results();
+  if (w.wants_results()) plan.what.results = w.take_results();
   plan.counts.succeeded = w.succeeded_lines();
+  if (plan.counts.succeeded == w.lines()) {
+    end_claim(plan, m, w.lines());
+    return plan;
+  }
 
   // One message for all lines that share their due time: an outage must not turn a batch into single messages.
   std::map<std::uint32_t, packer> by_count;  // backoff: one delay for all of one retry count

@@ -156,14 +156,18 @@ void tracker::on_delivery(consumed_queue& queue, delivery d) {
   }
   if (d.returns > 0 || (d.returns < 0 && d.redelivered)) unclean(queue);
 
+  const redelivery_action action = on_return(d, queue.suspects, queue.isolate, settings_.max_crashes);
+  if (action == redelivery_action::run) {
+    run(queue, std::move(d));
+    return;
+  }
   pending p;
   p.queue = &queue;
   p.message_id = d.msg.id;
   const std::string base = base_queue(queue.name);
-  switch (on_return(d, queue.suspects, queue.isolate, settings_.max_crashes)) {
+  switch (action) {
     case redelivery_action::run:
-      run(queue, std::move(d));
-      return;
+      break;
     case redelivery_action::move_to_suspects:
       log_.log(LEVERET_WARNING, "moved_to_suspects", d.msg.id,
                "returned " + std::to_string(d.returns) + " times; goes on in " + base + kSuspectsSuffix);
@@ -393,8 +397,7 @@ void tracker::on_settled(pending p, const settle_outcome& outcome) {
 }
 
 void tracker::remember(const std::string& message_id) {
-  if (!settled_ids_.insert(message_id).second) return;
-  settled_order_.push_back(message_id);
+  if (!settled_ids_.insert(settled_order_.emplace_back(message_id)).second) settled_order_.pop_back();
   if (settled_order_.size() > settings_.deduplication) {
     settled_ids_.erase(settled_order_.front());
     settled_order_.pop_front();

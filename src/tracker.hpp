@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
@@ -144,7 +145,7 @@ class tracker {
   std::size_t releasing_ = 0;
   std::size_t subscribed_ = 0;
   std::deque<std::string> settled_order_;
-  std::unordered_set<std::string> settled_ids_;
+  std::unordered_set<std::string_view> settled_ids_;  // into `settled_order_`
 
   bool stopping_ = false;
   bool results_timer_ = false;

@@ -1,5 +1,5 @@
 /// Decoding: simdjson's DOM validates a line fully, once, and its tape is what the values of the C ABI point into. The
-/// single includer of simdjson, with values.cpp.
+/// single includer of simdjson, with values.cpp. Of short lines in plain form the tape is written by plain.cpp.
 ///
 /// The hot path is one parse, one pass over the members, and a pass over nested containers for duplicate keys and for
 /// the one depth that simdjson does not count (an empty container). No allocation per line. Whatever is refused goes to
@@ -13,6 +13,7 @@
 #include <limits>
 #include <new>
 
+#include "codec/plain.hpp"
 #include "codec/scanner.hpp"
 #include "codec/values.hpp"
 
@@ -22,6 +23,7 @@ namespace {
 
 namespace dom = simdjson::dom;
 
+static_assert(kMostPlainBytes <= 4096, "its tape goes where a parser's initial capacity has room");
 static_assert(simdjson::SIMDJSON_PADDING <= body::kPadding, "a body must have the room that simdjson reads");
 
 constexpr std::size_t kInitialCapacity = 4096;
@@ -278,7 +280,10 @@ struct line_codec::state {
   walk_buffers deeper;                 // scratch: of one nested object
   std::string padded;                  // check
   std::string label;                   // the text of a foreign object's id
-  std::size_t values[kFieldCount];     // of the line being decoded, where `seen` has the bit
+  std::string task;                    // of a plain line
+  const leveret_value no_args = empty_array();
+  const leveret_value no_kwargs = empty_object();
+  std::size_t values[kFieldCount];  // of the line being decoded, where `seen` has the bit
   std::uint32_t seen = 0;
 
   [[nodiscard]] bool decode(std::string_view line, decoded_job& out, refused_line& why);
@@ -325,6 +330,15 @@ bool line_codec::state::decode(std::string_view line, decoded_job& out, refused_
     return refuse(
         why, refusal::too_long,
         "the line is longer than " + std::to_string(kMaxLineBytes) + " bytes; send a reference to the data instead");
+  }
+  plain_job plain;
+  if (read_plain(line, parser.doc.tape.get(), parser.doc.string_buf.get(), plain)) {
+    out = decoded_job{};
+    out.task = task.assign(plain.task);  // as simdjson's, it outlives the line
+    out.retry_count = plain.retry_count;
+    out.args = plain.args ? to_value(parser.doc, tape::kRoot) : no_args;
+    out.kwargs = no_kwargs;
+    return true;
   }
   reserve(parser, line.size());
   const simdjson::error_code error = parser.parse(line.data(), line.size(), false).error();
@@ -384,7 +398,7 @@ bool line_codec::state::read_job(const tape& nodes, decoded_job& out, refused_li
   out.id = {};
   out.max_retries.reset();
   out.deadline_ms.reset();
-  out.whole = to_value(parser.doc, tape::kRoot);
+  out.whole = {};
   if ((seen & ~kCommon) != 0 && !read_rare_fields(nodes, out, why)) return false;
 
   if (nodes.type(values[kTask]) != '"') return bad(kTask, "a string of 1 to 255 bytes", why);
@@ -398,7 +412,7 @@ bool line_codec::state::read_job(const tape& nodes, decoded_job& out, refused_li
   }
   out.retry_count = static_cast<std::uint32_t>(number);
 
-  out.args = empty_array();
+  out.args = no_args;
   if (has(kArgs)) {
     const char type = nodes.type(values[kArgs]);
     if (type == '[') {
@@ -407,7 +421,7 @@ bool line_codec::state::read_job(const tape& nodes, decoded_job& out, refused_li
       return bad(kArgs, "an array", why);
     }
   }
-  out.kwargs = empty_object();
+  out.kwargs = no_kwargs;
   if (has(kKwargs)) {
     const char type = nodes.type(values[kKwargs]);
     if (type == '{') {
@@ -463,8 +477,8 @@ bool line_codec::state::read_foreign(const tape& nodes, decoded_job& out, refuse
   out = decoded_job{};
   out.foreign = true;
   out.whole = to_value(parser.doc, tape::kRoot);
-  out.args = empty_array();
-  out.kwargs = empty_object();
+  out.args = no_args;
+  out.kwargs = no_kwargs;
   if (has(kRetryCount) && nodes.type(values[kRetryCount]) != 'n') {
     std::int64_t number = 0;
     if (!read_integer(nodes, values[kRetryCount], 0, kMaxRetryCount, number)) {

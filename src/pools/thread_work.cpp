@@ -11,15 +11,16 @@ thread_work::thread_work(delivery d, std::uint32_t threads, loop& l, ended on_en
     : work(std::move(d)),
       loop_(l),
       on_ended_(std::move(on_ended)),
-      threads_(threads),
-      slots_(std::make_unique<slot[]>(threads)) {
+      threads_(lines() == 1 ? 1 : threads),
+      slots_(std::make_unique<slot[]>(threads_)) {
   for (std::uint32_t t = 0; t < threads_; ++t) slots_[t].results = result_collector(what().msg.reply);
   parked_.results = result_collector(what().msg.reply);
   unfinished_.store(lines(), std::memory_order_relaxed);
 }
 
 bool thread_work::take(std::uint32_t thread, std::uint32_t& line) noexcept {
-  slot& s = slots_[thread];
+  if (cursor_.load(std::memory_order_relaxed) >= lines()) return false;
+  slot& s = slot_of(thread);
   // Said before the claim: a loop that moves the cursor afterwards is certain to see it (abandon_running waits for it).
   s.running.store(kClaiming, std::memory_order_relaxed);
   line = cursor_.fetch_add(1, std::memory_order_acq_rel);
@@ -38,7 +39,7 @@ bool thread_work::end_line(slot& s) noexcept {
 }
 
 bool thread_work::succeeded(std::uint32_t thread) noexcept {
-  slot& s = slots_[thread];
+  slot& s = slot_of(thread);
   if (!end_line(s)) return false;
   s.succeeded.store(s.succeeded.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   return true;
@@ -46,7 +47,7 @@ bool thread_work::succeeded(std::uint32_t thread) noexcept {
 
 bool thread_work::succeeded(std::uint32_t thread, std::string_view result_id, std::uint32_t result_line,
                             std::string_view json) {
-  slot& s = slots_[thread];
+  slot& s = slot_of(thread);
   const std::lock_guard<std::mutex> lock(s.mutex);
   if (!succeeded(thread)) return false;
   s.results.add(result_id, result_line, json);
@@ -55,7 +56,7 @@ bool thread_work::succeeded(std::uint32_t thread, std::string_view result_id, st
 
 bool thread_work::failed(std::uint32_t thread, failed_line failure, std::string_view result_id,
                          std::uint32_t result_line, std::string_view dead_reason, std::uint32_t attempts) {
-  slot& s = slots_[thread];
+  slot& s = slot_of(thread);
   const std::lock_guard<std::mutex> lock(s.mutex);
   if (!end_line(s)) return false;
   record(s.results, s.failures, std::move(failure), result_id, result_line, dead_reason, attempts);
@@ -74,7 +75,7 @@ void thread_work::record(result_collector& results, std::vector<failed_line>& fa
 }
 
 std::uint32_t thread_work::park(std::uint32_t thread) {
-  slot& s = slots_[thread];
+  slot& s = slot_of(thread);
   const std::lock_guard<std::mutex> parking_lock(parked_.mutex);
   const std::uint32_t line = s.running.exchange(kIdle, std::memory_order_acq_rel);
   // Abandoned in this moment: it is not parked, and whatever it ends as is dropped.
@@ -105,7 +106,7 @@ bool thread_work::parked_failed(std::uint32_t line, failed_line failure, std::st
   return true;
 }
 
-void thread_work::leave(std::uint32_t thread) { subtract(std::exchange(slots_[thread].ended, 0u)); }
+void thread_work::leave(std::uint32_t thread) { subtract(std::exchange(slot_of(thread).ended, 0u)); }
 
 void thread_work::subtract(std::uint32_t lines) {
   if (lines == 0) return;

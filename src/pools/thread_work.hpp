@@ -20,7 +20,8 @@ namespace leveret::core {
 
 class thread_work final : public work, public std::enable_shared_from_this<thread_work> {
  public:
-  /// `threads`: how many slots. `on_ended` is posted to `l`.
+  /// `threads`: how many take lines, at most; a work of one line has one slot for all, who must not race for it.
+  /// `on_ended` is posted to `l`.
   thread_work(delivery d, std::uint32_t threads, loop& l, ended on_ended);
 
   // ---- pool threads ----
@@ -60,6 +61,10 @@ class thread_work final : public work, public std::enable_shared_from_this<threa
   [[nodiscard]] std::uint64_t succeeded_lines() const noexcept override;
 
  private:
+  // What threads write often must not share a cache line. Kept apart by room and not by alignment: an aligned
+  // allocation for each message costs more than running a short job.
+  using cache_line = char[64];
+
   static constexpr std::uint32_t kIdle = UINT32_MAX;
   static constexpr std::uint32_t kClaiming =
       UINT32_MAX - 1;  // between saying so and knowing the line: a few instructions
@@ -67,13 +72,14 @@ class thread_work final : public work, public std::enable_shared_from_this<threa
   // One a thread. `running` says which line is being run; whoever exchanges it to kIdle owns that line's outcome: the
   // thread when it ends, or the loop when it abandons it. The mutex guards the vectors; a thread that has something to
   // record holds it from the exchange to the record, so that the loop never sees a line ended and not recorded.
-  struct alignas(64) slot {
+  struct slot {
     std::atomic<std::uint32_t> running{kIdle};
     std::atomic<std::uint64_t> succeeded{0};  // written by the thread only
     std::uint32_t ended = 0;                  // the thread's own: lines whose outcome it owned, not yet subtracted
     std::mutex mutex;
     result_collector results{{}};
     std::vector<failed_line> failures;
+    cache_line apart;  // from the next thread's
   };
   // All lines without a thread. The mutex guards everything; whoever erases a line from `lines` owns its outcome.
   struct parking {
@@ -84,6 +90,7 @@ class thread_work final : public work, public std::enable_shared_from_this<threa
     std::vector<failed_line> failures;
   };
 
+  [[nodiscard]] slot& slot_of(std::uint32_t thread) noexcept { return slots_[threads_ == 1 ? 0 : thread]; }
   static bool end_line(slot& s) noexcept;
   void record(result_collector& results, std::vector<failed_line>& failures, failed_line failure,
               std::string_view result_id, std::uint32_t result_line, std::string_view dead_reason,
@@ -96,8 +103,10 @@ class thread_work final : public work, public std::enable_shared_from_this<threa
   const std::uint32_t threads_;
   std::unique_ptr<slot[]> slots_;
   parking parked_;
-  alignas(64) std::atomic<std::uint32_t> cursor_{0};
-  alignas(64) std::atomic<std::uint32_t> unfinished_;
+  cache_line before_cursor_;
+  std::atomic<std::uint32_t> cursor_{0};
+  cache_line behind_cursor_;
+  std::atomic<std::uint32_t> unfinished_;
   std::atomic<bool> finished_{false};
 };
 

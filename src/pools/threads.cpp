@@ -90,17 +90,19 @@ std::shared_ptr<work> thread_pool::run_next(delivery d, work::ended on_ended) {
 }
 
 std::shared_ptr<work> thread_pool::add(std::shared_ptr<thread_work> w, bool first) {
+  bool wake = false;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     first ? works_.push_front(w) : works_.push_back(w);
+    wake = must_wake();
   }
-  if (w->lines() > 1) {
-    changed_.notify_all();
-  } else {
-    changed_.notify_one();
-  }
+  if (wake) changed_.notify_one();
   return w;
 }
+
+// Whether to wake another thread. One at a time: it looks again when it has taken its work. So what comes in a burst
+// costs one call of the system, and not one each.
+bool thread_pool::must_wake() { return !works_.empty() && idle_ > 0 && !std::exchange(waking_, true); }
 
 std::shared_ptr<thread_work> thread_pool::next(const std::shared_ptr<thread_work>& exhausted, attempt_runner& runner) {
   std::unique_lock<std::mutex> lock(mutex_);
@@ -110,16 +112,29 @@ std::shared_ptr<thread_work> thread_pool::next(const std::shared_ptr<thread_work
     lock.unlock();
     runner.rest();  // it may take locks of others
     lock.lock();
-    changed_.wait(lock, [&] { return stopping_ || !works_.empty(); });
+    ++idle_;
+    while (!stopping_ && works_.empty()) {
+      changed_.wait(lock);
+      waking_ = false;  // also when another thread was faster
+    }
+    --idle_;
   }
   if (works_.empty()) return nullptr;
-  return works_.front();
+  std::shared_ptr<thread_work> taken = works_.front();
+  if (taken->lines() == 1) works_.pop_front();  // a thread's alone
+  const bool wake = must_wake();
+  lock.unlock();
+  if (wake) changed_.notify_one();
+  return taken;
 }
 
 void thread_pool::serve(std::uint32_t thread) {
   attempt_runner runner(settings_, loop_);
   std::shared_ptr<thread_work> current;
-  while ((current = next(current, runner)) != nullptr) run_lines(runner, current, thread);
+  while ((current = next(current, runner)) != nullptr) {
+    run_lines(runner, current, thread);
+    if (current->lines() == 1) current = nullptr;  // freed where it was made, mostly
+  }
 }
 
 void thread_pool::stop() {

@@ -33,15 +33,18 @@ class thread_pool final : public pool {
 
  private:
   std::shared_ptr<work> add(std::shared_ptr<thread_work> w, bool first);
+  [[nodiscard]] bool must_wake();
   void serve(std::uint32_t thread);
   std::shared_ptr<thread_work> next(const std::shared_ptr<thread_work>& exhausted, attempt_runner& runner);
 
   const std::uint32_t count_;
   run_settings& settings_;
   loop& loop_;
-  std::mutex mutex_;  // guards works_ and stopping_; taken once a message and thread, never while a handler runs
+  std::mutex mutex_;  // guards what follows; taken once a message and thread, never while a handler runs
   std::condition_variable changed_;
   std::deque<std::shared_ptr<thread_work>> works_;  // the front one is being started; all threads share it
+  std::uint32_t idle_ = 0;                          // threads that wait
+  bool waking_ = false;                             // one of them was notified, and has not looked yet
   bool stopping_ = false;
   std::vector<std::thread> threads_;
 };

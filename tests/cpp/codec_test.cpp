@@ -49,7 +49,71 @@ TEST(Decode, TheShortLine) {
   EXPECT_FALSE(d.job.deadline_ms);
   EXPECT_EQ(to_json(d.job.args), "[7,3]");
   EXPECT_EQ(to_json(d.job.kwargs), "{}");
-  EXPECT_EQ(to_json(d.job.whole), R"({"task":"work","args":[7,3],"retry_count":4})");
+}
+
+// Nearly every line is read without simdjson (codec/plain.hpp), and must come to the same: a space in front of it is
+// not plain.
+TEST(Decode, PlainLinesAreReadAsAllOthersAre) {
+  const std::string quoted(600, 'q');
+  std::vector<std::string> lines;
+  for (const char* task :
+       {"work", "", "eight888", "a task of more than eight bytes", "t\"u", "t\\u0041", "t\x7f", "t\x1f", "t\xc3\xa9"}) {
+    lines.push_back(std::string(R"({"task":")") + task + R"(","retry_count":0})");
+  }
+  lines.push_back(R"({"task":")" + std::string(255, 't') + R"(","retry_count":0})");
+  lines.push_back(R"({"task":")" + std::string(256, 't') + R"(","retry_count":0})");
+  for (const std::string& args : {std::string("[]"),
+                                  std::string("[0]"),
+                                  std::string("[-0]"),
+                                  std::string("[00]"),
+                                  std::string("[01]"),
+                                  std::string("[-1,2,-3]"),
+                                  std::string("[999999999999999999]"),
+                                  std::string("[-999999999999999999]"),
+                                  std::string("[1000000000000000000]"),
+                                  std::string("[9223372036854775807]"),
+                                  std::string("[-9223372036854775808]"),
+                                  std::string("[18446744073709551615]"),
+                                  std::string("[9999999999999999999]"),
+                                  std::string("[-9999999999999999999]"),
+                                  std::string("[18446744073709551616]"),
+                                  std::string("[1.5]"),
+                                  std::string("[1e3]"),
+                                  std::string("[-]"),
+                                  std::string("[1,]"),
+                                  std::string("[,1]"),
+                                  std::string("[1 ,2]"),
+                                  std::string("[true,false,null]"),
+                                  std::string("[tru]"),
+                                  std::string("[nul,1]"),
+                                  std::string("[truefalse]"),
+                                  std::string(R"(["","a","1234567","12345678","123456789"])"),
+                                  std::string(R"(["\n"])"),
+                                  std::string("[\"\n\"]"),
+                                  std::string("[[1],{}]"),
+                                  std::string("[1"),
+                                  std::string("{}"),
+                                  std::string("null"),
+                                  "[\"" + quoted + "\"]"}) {
+    lines.push_back(R"({"task":"work","args":)" + args + R"(,"retry_count":3})");
+  }
+  for (const char* count :
+       {"0", "1000000", "1000001", "-1", "1.0", "\"1\"", "", "0}", "0,\"id\":\"x\"", "0,\"task\":\"u\""}) {
+    lines.push_back(std::string(R"({"task":"work","args":[1],"retry_count":)") + count + "}");
+  }
+  for (const std::string& line : lines) {
+    const decoded plain(line);
+    const decoded other(" " + line);
+    ASSERT_EQ(plain.good, other.good) << line;
+    EXPECT_EQ(plain.why.code, other.why.code) << line;
+    if (!plain.good) continue;
+    EXPECT_EQ(plain.job.task, other.job.task) << line;
+    EXPECT_EQ(plain.job.id, other.job.id) << line;
+    EXPECT_EQ(plain.job.retry_count, other.job.retry_count) << line;
+    EXPECT_EQ(to_json(plain.job.args), to_json(other.job.args)) << line;
+    EXPECT_EQ(to_json(plain.job.kwargs), to_json(other.job.kwargs)) << line;
+    EXPECT_EQ(host().size_of(plain.job.args), host().size_of(other.job.args)) << line;
+  }
 }
 
 TEST(Decode, ALineIsReadBetweenItsNeighbours) {

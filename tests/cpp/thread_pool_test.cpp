@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
+#include <condition_variable>
 #include <future>
 #include <memory>
 #include <mutex>
@@ -117,6 +119,47 @@ TEST_F(pool_fixture, a_context_is_entered_once_for_a_run_of_jobs_and_left_for_ot
   EXPECT_GE(context.entered, 2);
   EXPECT_EQ(context.inside, 0);
   EXPECT_EQ(context.ended, 1);
+}
+
+TEST_F(pool_fixture, single_jobs_that_come_in_a_burst_occupy_every_thread) {
+  constexpr std::uint32_t kThreads = 4;
+  struct meeting {
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::uint32_t here = 0;
+  } all;
+  leveret_task t{};
+  t.size = sizeof t;
+  t.name = {"meet", 4};
+  t.state = &all;
+  t.call = [](void* state, leveret_call*) {
+    auto& m = *static_cast<meeting*>(state);
+    std::unique_lock<std::mutex> lock(m.mutex);
+    ++m.here;
+    m.changed.notify_all();
+    return m.changed.wait_for(lock, std::chrono::seconds(20), [&] { return m.here >= kThreads; }) ? LEVERET_SUCCEEDED
+                                                                                                  : LEVERET_REJECTED;
+  };
+  ASSERT_EQ(tasks.add(t, "test"), "");
+  thread_pool pool(kThreads, running, events);
+  for (int round = 0; round < 200; ++round) {
+    all.here = 0;
+    std::promise<void> done;
+    std::atomic<std::uint32_t> left{kThreads};
+    std::atomic<std::uint64_t> succeeded{0};
+    for (std::uint32_t i = 0; i < kThreads; ++i) {
+      delivery d;
+      d.msg.id = "m";
+      d.msg.data = body(R"({"task":"meet","retry_count":0})");
+      (void)pool.run(std::move(d), [&](const std::shared_ptr<work>& w) {
+        succeeded += w->succeeded_lines();
+        if (--left == 0) done.set_value();
+      });
+    }
+    done.get_future().wait();
+    ASSERT_EQ(succeeded, kThreads) << "round " << round;
+  }
+  pool.stop();
 }
 
 TEST_F(pool_fixture, a_deferred_attempt_leaves_its_thread_and_ends_the_work_when_it_is_finished) {

@@ -281,7 +281,29 @@ void sender::settle(std::vector<settlement> settlements, std::function<void(std:
     call->then({});
     return;
   }
-  for (std::size_t i = 0; i < settlements.size(); ++i) settle_one(call, i, std::move(settlements[i]));
+  for (std::size_t i = 0; i < settlements.size(); ++i) {
+    ++settling_;
+    settlement& s = settlements[i];
+    if (s.final ? !consumers_.begin_settle(s.token) : !consumers_.holds(s.token)) {
+      complete(*call, i, settle_status::fenced, "the delivery was lost meanwhile: it is somebody else's now");
+    } else if (s.final && s.publish.empty() && s.dead.empty() && s.results.empty()) {
+      acknowledge(call, i, s.token);
+    } else {
+      settle_one(call, i, std::move(s));
+    }
+  }
+}
+
+void sender::acknowledge(const std::shared_ptr<settle_call>& call, std::size_t index, delivery_token token) {
+  faults::hit(faults::point::before_ack);
+  consumers_.finish(token, [this, call, index](bool acked) {
+    if (acked) {
+      complete(*call, index, settle_status::settled, {});
+    } else {
+      complete(*call, index, settle_status::fenced,
+               "the delivery was lost before it could be acknowledged: it will come again");
+    }
+  });
 }
 
 void sender::settle_one(const std::shared_ptr<settle_call>& call, std::size_t index, settlement s) {
@@ -290,11 +312,6 @@ void sender::settle_one(const std::shared_ptr<settle_call>& call, std::size_t in
   one->index = index;
   one->token = s.token;
   one->final = s.final;
-  ++settling_;
-  if (s.final ? !consumers_.begin_settle(s.token) : !consumers_.holds(s.token)) {
-    complete(one, settle_status::fenced, "the delivery was lost meanwhile: it is somebody else's now");
-    return;
-  }
   add_dead(one->others, s.dead);
   one->dead = one->others.size();
   add_results(one->others, s.results);
@@ -330,25 +347,18 @@ void sender::published(const std::shared_ptr<one_settlement>& s, std::vector<pub
       continue;
     }
     consumers_.give_up_settle(s->token);
-    complete(s, settle_status::failed, "cannot settle a delivery: " + e.outcome.why.text);
+    complete(*s->call, s->index, settle_status::failed, "cannot settle a delivery: " + e.outcome.why.text);
     return;
   }
   if (!missing_dead.empty()) {
     make_dead_queues(s, missing_dead);
     return;
   }
-  if (!s->final) {
-    complete(s, settle_status::settled, {});
-    return;
+  if (s->final) {
+    acknowledge(s->call, s->index, s->token);
+  } else {
+    complete(*s->call, s->index, settle_status::settled, {});
   }
-  faults::hit(faults::point::before_ack);
-  consumers_.finish(s->token, [this, s](bool acked) {
-    if (acked) {
-      complete(s, settle_status::settled, {});
-    } else {
-      complete(s, settle_status::fenced, "the delivery was lost before it could be acknowledged: it will come again");
-    }
-  });
 }
 
 void sender::make_dead_queues(const std::shared_ptr<one_settlement>& s, const std::vector<std::size_t>& missing) {
@@ -379,10 +389,9 @@ void sender::make_dead_queues(const std::shared_ptr<one_settlement>& s, const st
   }
 }
 
-void sender::complete(const std::shared_ptr<one_settlement>& s, settle_status status, std::string why) {
+void sender::complete(settle_call& call, std::size_t index, settle_status status, std::string why) {
   --settling_;
-  settle_call& call = *s->call;
-  call.outcomes[s->index] = {status, std::move(why)};
+  call.outcomes[index] = {status, std::move(why)};
   if (--call.left > 0) return;
   const auto then = std::move(call.then);
   then(std::move(call.outcomes));

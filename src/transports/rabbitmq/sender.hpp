@@ -50,7 +50,8 @@ class sender {
   void settle_one(const std::shared_ptr<settle_call>& call, std::size_t index, settlement s);
   void published(const std::shared_ptr<one_settlement>& s, std::vector<publish_end> ends);
   void make_dead_queues(const std::shared_ptr<one_settlement>& s, const std::vector<std::size_t>& missing);
-  void complete(const std::shared_ptr<one_settlement>& s, settle_status status, std::string why);
+  void acknowledge(const std::shared_ptr<settle_call>& call, std::size_t index, delivery_token token);
+  void complete(settle_call& call, std::size_t index, settle_status status, std::string why);
 
   struct delays_of_queue {
     std::uint32_t levels = 0;  // 0 … levels-1 exist
