@@ -2,11 +2,14 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <functional>
 #include <limits>
 #include <random>
+
+#include "codec/plain.hpp"
 
 namespace leveret::core {
 namespace {
@@ -49,6 +52,22 @@ TEST(Decode, TheShortLine) {
   EXPECT_FALSE(d.job.deadline_ms);
   EXPECT_EQ(to_json(d.job.args), "[7,3]");
   EXPECT_EQ(to_json(d.job.kwargs), "{}");
+}
+
+// Else a change of what is written would make every line slower, and nobody would know.
+TEST(Decode, WhatIsWrittenIsPlain) {
+  std::array<std::uint64_t, kMostPlainBytes> words{};
+  std::array<std::uint8_t, 2 * kMostPlainBytes> strings{};
+  for (const char* args : {"[]", "[7,-3]", R"(["a text",true,null])"}) {
+    std::string line;
+    append_job(line, {"work", args, "", {}, {}});
+    ASSERT_EQ(line.back(), '\n');
+    const std::size_t size = line.size() - 1;
+    line.append(body::kPadding, ' ');
+    plain_job read;
+    EXPECT_TRUE(read_plain(std::string_view(line).substr(0, size), words.data(), strings.data(), read)) << line;
+    EXPECT_EQ(read.task, "work");
+  }
 }
 
 // Nearly every line is read without simdjson (codec/plain.hpp), and must come to the same: a space in front of it is
