@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 
+#include "claim.hpp"
 #include "codec.hpp"
 #include "codec/scanner.hpp"
 #include "redelivery.hpp"
@@ -234,13 +235,13 @@ TEST(Vectors, BodiesAreSplitAndBadLinesAreBadAlone) {
 }
 
 TEST(Vectors, MessagesAreSignedAsTheVectorSays) {
-  for_each_vector("signatures.jsonl", 8, [](const node& vector) {
+  for_each_vector("signatures.jsonl", 9, [](const node& vector) {
     message m;
     m.id = vector["id"].text();
     m.queue = vector["queue"].text();
     m.reply = vector["reply"].text();
     m.data = body{vector["body"].text()};
-    for (const char* name : {kHeaderSuspect, kHeaderCrashes, kHeaderUnknownSince}) {
+    for (const char* name : {kHeaderSuspect, kHeaderCrashes, kHeaderUnknownSince, kHeaderClaim}) {
       if (vector["headers"].has(name)) m.headers.push_back({name, vector["headers"][name].text()});
     }
     const signing_keys keys{vector["key"].text() + ":" + vector["secret"].text()};
