@@ -239,7 +239,7 @@ class storing_transport final : public forwarding_transport {
     std::vector<claimed_key> keys;
     for (const settlement& s : what.settlements) keys.insert(keys.end(), s.let_go.begin(), s.let_go.end());
     auto waiting = std::make_shared<part>(std::move(what));
-    claims_.let_go(std::move(keys), [this, waiting, all](const maybe_failure& why) {
+    claims_.let_go(keys, [this, waiting, all](const maybe_failure& why) {
       part free;
       for (std::size_t i = 0; i < waiting->places.size(); ++i) {
         if (why && !waiting->settlements[i].let_go.empty()) {

@@ -170,7 +170,7 @@ void store_claims::settle(const reserved& r, const publish_outcome& published, s
                   [then = std::move(then)](const std::string&, const maybe_failure&) { then(); });
 }
 
-void store_claims::let_go(std::vector<claimed_key> keys, std::function<void(maybe_failure)> then) {
+void store_claims::let_go(const std::vector<claimed_key>& keys, std::function<void(maybe_failure)> then) {
   if (keys.empty()) {
     then(std::nullopt);
     return;

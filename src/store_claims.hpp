@@ -39,7 +39,7 @@ class store_claims {
   /// Notes what became of the message: the key is its job's, or free again, or as it was if nobody knows.
   void settle(const reserved& r, const publish_outcome& published, std::function<void()> then);
   /// Lets keys go; gives the first failure.
-  void let_go(std::vector<claimed_key> keys, std::function<void(maybe_failure)> then);
+  void let_go(const std::vector<claimed_key>& keys, std::function<void(maybe_failure)> then);
 
   /// What waits is answered; nothing is begun any more.
   void close();

@@ -60,6 +60,7 @@ std::string without_password(std::string_view scheme, std::string_view rest) {
 
 }  // namespace
 
+// NOLINTNEXTLINE(performance-unnecessary-value-param): those that do it take both along
 void transport::exchange(exchanged_value what, reply<std::string> then) {
   then({}, failure{errc::unsupported, "cannot change the key " + what.key + ": " + where() + " is no store"});
 }

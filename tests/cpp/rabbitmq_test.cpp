@@ -710,6 +710,29 @@ TEST(rabbitmq_faults, a_leader_that_is_slow_to_count_is_waited_for) {
   EXPECT_EQ(wait(answer.get_future(), "stats").at(0).ready, 5u);
 }
 
+// As on a machine that is so busy that answers wait for their reader: two that the broker made up come together.
+TEST(rabbitmq_faults, what_a_slow_leader_has_is_not_mistaken_when_answers_are_read_late) {
+  proxy way(rabbitmq_node::shared().port());
+  peer p(rabbitmq_node::shared().url_at(way.port()));
+  const std::string queue = unique("late");
+  p.declare(queue);
+  p.must_publish(many(queue, 5));
+  const std::string leader = "(whereis(list_to_atom(\"%2F_" + queue + "\"))).";
+  rabbitmq_node::shared().command("ctl eval sys:suspend" + leader);
+  std::promise<std::vector<queue_stats>> answer;
+  std::future<std::vector<queue_stats>> came = answer.get_future();
+  p->stats(queue, [&](std::vector<queue_stats> stats, const maybe_failure& why) {
+    EXPECT_FALSE(why) << why->text;
+    answer.set_value(std::move(stats));
+  });
+  for (int i = 0; i < 10 && came.wait_for(std::chrono::milliseconds(400)) != std::future_status::ready; ++i) {
+    way.command(i % 2 == 0 ? "blackhole down" : "pass");
+  }
+  way.command("pass");
+  rabbitmq_node::shared().command("ctl eval sys:resume" + leader);
+  EXPECT_EQ(wait(std::move(came), "stats").at(0).ready, 5u);
+}
+
 TEST(rabbitmq_faults, a_message_too_large_for_the_broker_is_refused_alone) {
   // 3.10 takes 128 MiB and 4.0 16 MiB: the policy makes both the same.
   limits lim = quick();
