@@ -43,7 +43,7 @@ def percentile(values: list[float], percent: int) -> float:
 def started(path: Path, number: int) -> int:
     """Wait for a handler's note; return its nanoseconds."""
     deadline = time.monotonic() + PATIENCE
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as file:
         while time.monotonic() < deadline:
             file.seek(8 * number)
             (found,) = struct.unpack("q", file.read(8))

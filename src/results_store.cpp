@@ -1,8 +1,11 @@
 #include "results_store.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
+#include <future>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <stdexcept>
@@ -39,6 +42,8 @@ std::string decoded(std::string_view text) {
   }
   return out;
 }
+
+constexpr std::chrono::seconds kLoopPatience{5};  // for a loop that has ended and runs nothing any more
 
 class storing_transport final : public forwarding_transport {
  public:
@@ -108,7 +113,15 @@ class storing_transport final : public forwarding_transport {
     store_->exchange(std::move(what), std::move(then));
   }
   void close(loop::clock::time_point deadline) override {
-    loop_.post([this] { claims_.close(); });
+    // Waited for: the loop may run what is posted when this object is gone.
+    if (!closing_.exchange(true)) {
+      const auto done = std::make_shared<std::promise<void>>();
+      loop_.post([this, done] {
+        claims_.close();
+        done->set_value();
+      });
+      done->get_future().wait_until(std::max(deadline, loop_.now() + kLoopPatience));
+    }
     broker_->close(deadline);
     {
       // What the broker has accepted by now is still to be noted in the store.
@@ -287,6 +300,7 @@ class storing_transport final : public forwarding_transport {
   loop& loop_;
   std::unique_ptr<results_store> store_;
   store_claims claims_;
+  std::atomic<bool> closing_{false};
   std::mutex sending_mutex_;  // a leaf; guards the next
   std::size_t sending_ = 0;   // calls of `publish` with claims that are not answered
   std::condition_variable none_sending_;

@@ -3,7 +3,7 @@
 /// When the leader of a quorum queue does not answer the broker's channel within 250 ms, the broker's answer is 0
 /// messages and 0 consumers, and nothing tells that it was made up (seen with 3.10.8; `rabbit_quorum_queue:stat`). A
 /// machine that is loaded for a moment is enough. So zeros that took that long are asked for again, until they come
-/// sooner: 200 ms behind what the way to the broker and back takes, measured by questions that concern no queue. Times
+/// sooner, or soon behind what the way to the broker and back takes, measured by questions that concern no queue. Times
 /// are taken from question to answer: a program that is slow to read what has come asks once more than it needs to.
 #pragma once
 
