@@ -5,7 +5,6 @@
 // One connection publishes persistent messages with confirms, another one of the same program consumes them without
 // acknowledgements. Prints a JSON array: microseconds from each publish to the return of the call that read it.
 #include <amqp.h>
-#include <amqp_tcp_socket.h>
 
 #include <chrono>
 #include <cstdint>
@@ -15,33 +14,11 @@
 #include <thread>
 #include <vector>
 
+#include "connection.hpp"
+
 namespace {
 
 using clock = std::chrono::steady_clock;
-
-[[noreturn]] void fail(const char* what) {
-  (void)std::fprintf(stderr, "ping: %s failed\n", what);
-  std::exit(1);
-}
-
-void check(const amqp_rpc_reply_t& reply, const char* what) {
-  if (reply.reply_type != AMQP_RESPONSE_NORMAL) fail(what);
-}
-
-amqp_connection_state_t connect(int port) {
-  amqp_connection_state_t c = amqp_new_connection();
-  amqp_socket_t* const socket = amqp_tcp_socket_new(c);
-  if (amqp_socket_open(socket, "127.0.0.1", port) != 0) fail("connect");
-  check(amqp_login(c, "/", 0, 131072, 0, AMQP_SASL_METHOD_PLAIN, "guest", "guest"), "login");
-  amqp_channel_open(c, 1);
-  check(amqp_get_rpc_reply(c), "channel.open");
-  return c;
-}
-
-void close(amqp_connection_state_t c) {
-  check(amqp_connection_close(c, AMQP_REPLY_SUCCESS), "connection.close");
-  amqp_destroy_connection(c);
-}
 
 }  // namespace
 

@@ -6,7 +6,6 @@
 // acknowledges every hundredth with all before it. Prints the seconds as JSON once all is confirmed, or read and
 // acknowledged.
 #include <amqp.h>
-#include <amqp_tcp_socket.h>
 
 #include <chrono>
 #include <cstdint>
@@ -14,29 +13,12 @@
 #include <cstdlib>
 #include <string>
 
+#include "connection.hpp"
+
 namespace {
 
 constexpr std::uint64_t kWindow = 1000;
 constexpr std::uint64_t kAckEvery = 100;
-
-[[noreturn]] void fail(const char* what) {
-  (void)std::fprintf(stderr, "rabbitmq_c: %s failed\n", what);
-  std::exit(1);
-}
-
-void check(const amqp_rpc_reply_t& reply, const char* what) {
-  if (reply.reply_type != AMQP_RESPONSE_NORMAL) fail(what);
-}
-
-amqp_connection_state_t connect(int port) {
-  amqp_connection_state_t c = amqp_new_connection();
-  amqp_socket_t* const socket = amqp_tcp_socket_new(c);
-  if (amqp_socket_open(socket, "127.0.0.1", port) != 0) fail("connect");
-  check(amqp_login(c, "/", 0, 131072, 0, AMQP_SASL_METHOD_PLAIN, "guest", "guest"), "login");
-  amqp_channel_open(c, 1);
-  check(amqp_get_rpc_reply(c), "channel.open");
-  return c;
-}
 
 void publish(amqp_connection_state_t c, amqp_bytes_t queue, std::uint64_t messages, std::size_t bytes) {
   amqp_confirm_select(c, 1);
@@ -99,8 +81,6 @@ int main(int argc, char** argv) {
   }
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
   std::printf("{\"seconds\": %.6f}\n", took.count());
-  check(amqp_channel_close(c, 1, AMQP_REPLY_SUCCESS), "channel.close");
-  check(amqp_connection_close(c, AMQP_REPLY_SUCCESS), "connection.close");
-  amqp_destroy_connection(c);
+  close(c);
   return 0;
 }
