@@ -63,8 +63,8 @@ def test_every_row_is_measured_in_every_round_on_sqlite(tmp_path: Path) -> None:
     assert {name: row["goal"] for name, row in rows.items() if row["goal"]} == {
         "python": 300_000, "coroutines": 20_000, "send": 0.8, "send_threads": 4.0, "native_processes": 0.9,
     }  # fmt: skip
-    assert rows["python"]["reached"] == pytest.approx(rows["python"]["median"] / 300_000, abs=0.001)
-    assert rows["send"]["reached"] == pytest.approx(rows["send"]["ratio"] / 0.8, abs=0.001)
+    assert rows["python"]["reached"] == pytest.approx(rows["python"]["median"] / 300_000, abs=0.002)
+    assert rows["send"]["reached"] == pytest.approx(rows["send"]["ratio"] / 0.8, abs=0.002)
     queues = json.loads(leveret("queues", "--url", url, "--json").stdout)["queues"]
     assert not any(queue["ready"] or queue["running"] or queue["dead"] for queue in queues)
     assert not list(tmp_path.glob("*.fsync"))
