@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import platform
+import resource
 import signal
 import statistics
 import subprocess
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = str(ROOT / ".venv/bin/python")
@@ -79,14 +80,22 @@ class Row:
 
 @dataclass
 class Contender:
-    """Who takes part in a comparison: a row to fill, and what gives one round's rate and processor seconds."""
+    """Who takes part in a comparison: a row to fill, and what gives one round's rate and processor seconds.
+
+    Who gives None for them is charged with the whole round: publishing, starting and ending programs included.
+    """
 
     row: Row
     once: Callable[[], tuple[float, float | None]]
 
 
-def compare(contenders: list[Contender], rounds: int, say: Callable[[str], None]) -> list[Row]:
-    """Measure round by round, everybody in turn. Who fails once is out, with the reason."""
+def compare(
+    contenders: list[Contender], rounds: int, say: Callable[[str], None], servers: Sequence[int] = ()
+) -> list[Row]:
+    """Measure round by round, everybody in turn. Who fails once is out, with the reason.
+
+    `servers` are processes that work for everybody: what they use in a round is its contender's.
+    """
     seconds: dict[str, list[float]] = {}
     for number in range(1, rounds + 1):
         for contender in contenders:
@@ -94,19 +103,19 @@ def compare(contenders: list[Contender], rounds: int, say: Callable[[str], None]
             if row.not_measured:
                 continue
             say(f"{row.part}: {row.comparison}, {row.name}, round {number} of {rounds}")
+            used = used_so_far(servers)
             try:
                 rate, cpu = contender.once()
             except Exception as why:  # noqa: BLE001 - a server that died, a library that raised: the row says so
                 row.not_measured, row.rates = str(why) or type(why).__name__, []
                 continue
             row.rates.append(rate)
-            if cpu is not None:
-                seconds.setdefault(row.name, []).append(cpu)
+            seconds.setdefault(row.name, []).append(used_so_far(servers) - used if cpu is None else cpu)
     rows = [contender.row for contender in contenders]
     for row in rows:
         if row.not_measured:
             continue
-        if row.name in seconds:
+        if not row.less_is_better:
             row.cpu_s_per_million = round(statistics.median(seconds[row.name]) / row.jobs * 1e6, 2)
         other = next((r for r in rows if r.name == row.reference and not r.not_measured), None)
         if other is not None:
@@ -148,6 +157,12 @@ def processor_seconds(processes: list[int]) -> float:
             numbers = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
             ticks += sum(int(number) for number in numbers[11:15])
     return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def used_so_far(servers: Sequence[int]) -> float:
+    """Return the processor seconds of this process, of its children that have ended, and of servers."""
+    mine = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(one.ru_utime + one.ru_stime for one in mine) + processor_seconds(list(servers))
 
 
 @contextlib.contextmanager

@@ -126,10 +126,11 @@ def measure(node: RabbitNode, rounds: int, say: Callable[[str], None]) -> list[R
             ],
             rounds,
             say,
+            [node.pid],
         )
     named = f"{SINGLE:,} messages of one job published and confirmed, RabbitMQ"
     ours = Row("plain", named, "leveret", leveret.__version__, command, SINGLE, reference=PLAIN)
     ours.note = "send_many from Python, batch_bytes=1"
     plain = Row("plain", named, PLAIN, "", command, SINGLE, note=f"{SIZE} bytes each")
     contenders = [Contender(ours, lambda: publish(ours=True)), Contender(plain, lambda: publish(ours=False))]
-    return rows + compare(contenders, rounds, say)
+    return rows + compare(contenders, rounds, say, [node.pid])

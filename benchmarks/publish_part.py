@@ -49,4 +49,5 @@ def measure(node: RabbitNode, rounds: int, say: Callable[[str], None]) -> list[R
     ours = Row("publish", named, "leveret", leveret.__version__, command, JOBS, note="confirmed by a quorum queue")
     ours.reference = LOOP
     loop = Row("publish", named, LOOP, f"pika {pika.__version__}", command, JOBS, note="classic durable, no confirms")
-    return compare([Contender(ours, lambda: batched(node.url)), Contender(loop, lambda: looped(node.url))], rounds, say)
+    contenders = [Contender(ours, lambda: batched(node.url)), Contender(loop, lambda: looped(node.url))]
+    return compare(contenders, rounds, say, [node.pid])

@@ -52,7 +52,7 @@ def comparison(
 def measure(node: RabbitNode, rounds: int, say: Callable[[str], None]) -> list[Row]:
     """Run the part."""
     rows: list[Row] = []
-    for broker, url in (("SQLite", ""), ("RabbitMQ", node.url)):
+    for broker, url, servers in (("SQLite", "", []), ("RabbitMQ", node.url, [node.pid])):
 
         def run(jobs: int, *words: str, size: int | None = None, at: str = url) -> Callable[[], tuple[float, None]]:
             return lambda: drained(at, jobs, *words, message_bytes=size)
@@ -70,5 +70,5 @@ def measure(node: RabbitNode, rounds: int, say: Callable[[str], None]) -> list[R
             ("drained from a backlog", backlogs, next(iter(backlogs))),
             ("drained, jobs a message", sizes, "1 job"),
         ):
-            rows += compare(comparison(broker, about, contenders, reference), rounds, say)
+            rows += compare(comparison(broker, about, contenders, reference), rounds, say, servers)
     return rows

@@ -101,6 +101,8 @@ struct running_attempt {
 
 namespace {
 
+constexpr std::size_t kMostDigits = 10;  // of a line's number
+
 /// Keeps what views of the runner's buffers said. The line itself lives as long as its message.
 class deferred_attempt final : public pending_attempt {
  public:
@@ -148,7 +150,7 @@ attempt_runner::~attempt_runner() {
   for (const auto& task : settings_.tasks->tasks()) {
     void* self = own_[task->index];
     if (self == nullptr || task->abi.destroy_self == nullptr) continue;
-    enter(task->context);
+    if (task->context != inside_) enter(task->context);
     task->abi.destroy_self(self);
   }
   rest();
@@ -156,7 +158,6 @@ attempt_runner::~attempt_runner() {
 }
 
 void attempt_runner::enter(handler_context* context) {
-  if (context == inside_) return;
   rest();
   if (context == nullptr) return;
   if (std::find(entered_.begin(), entered_.end(), context) == entered_.end()) entered_.push_back(context);
@@ -177,18 +178,34 @@ void* attempt_runner::handler_of(const registered_task& task) {
   return self;
 }
 
-void attempt_runner::run(const message_view& m, std::string_view line, std::uint32_t index, outcome_sink& sink) {
-  // Of the ids of one message's lines only the digits differ.
-  const std::size_t prefix = m.id.size() + 1;
-  constexpr std::size_t kMostDigits = 10;
-  if (id_.size() != prefix + kMostDigits || id_.compare(0, m.id.size(), m.id) != 0) {
-    id_.assign(m.id);
-    id_.push_back('/');
-    id_.resize(prefix + kMostDigits);
+void attempt_runner::begin(const message_view& m) {
+  message_ = m;
+  frame_.queue = m.queue;
+  frame_.reply = m.reply;
+  frame_.wants_result = m.wants_results;
+  id_.assign(m.id);
+  id_.push_back('/');
+  id_.resize(m.id.size() + 1 + kMostDigits);
+  id_size_ = 0;
+}
+
+// Numbers mostly differ in their last digit.
+std::string_view attempt_runner::id_of(std::uint32_t number) {
+  const std::uint32_t more = number - id_number_;
+  id_number_ = number;
+  if (id_size_ != 0 && more <= 9 && id_[id_size_ - 1] + static_cast<char>(more) <= '9') {
+    id_[id_size_ - 1] = static_cast<char>(id_[id_size_ - 1] + static_cast<char>(more));
+  } else {
+    const char* const end =
+        std::to_chars(id_.data() + message_.id.size() + 1, id_.data() + id_.size(), number).ptr;
+    id_size_ = static_cast<std::size_t>(end - id_.data());
   }
-  char* const digits = id_.data() + prefix;
-  const char* const end = std::to_chars(digits, digits + kMostDigits, index + 1).ptr;
-  const std::string_view id(id_.data(), static_cast<std::size_t>(end - id_.data()));
+  return {id_.data(), id_size_};
+}
+
+void attempt_runner::run(std::string_view line, std::uint32_t index, outcome_sink& sink) {
+  const message_view& m = message_;
+  const std::string_view id = id_of(index + 1);
   job_identity who{id, m.id, index + 1};
   const auto take_id = [&](std::string_view own) {
     own_id_ = own;
@@ -206,11 +223,11 @@ void attempt_runner::run(const message_view& m, std::string_view line, std::uint
     return;
   }
   if (!job_.foreign && !job_.id.empty()) take_id(job_.id);
-  run_task(m, who, line, sink);
+  run_task(who, line, sink);
 }
 
-void attempt_runner::run_task(const message_view& m, const job_identity& who, std::string_view line,
-                              outcome_sink& sink) {
+void attempt_runner::run_task(const job_identity& who, std::string_view line, outcome_sink& sink) {
+  const message_view& m = message_;
   running_attempt attempt{settings_, loop_, who, m.queue, job_.task, line, job_.retry_count};
   if (job_.foreign) {
     if (settings_.default_task.empty()) {
@@ -265,12 +282,9 @@ void attempt_runner::run_task(const message_view& m, const job_identity& who, st
   frame_.reset();
   frame_.job = &job_;
   frame_.job_id = who.id;
-  frame_.queue = m.queue;
-  frame_.reply = m.reply;
-  frame_.wants_result = m.wants_results;
   frame_.deadline = job_.deadline_ms ? loop_.wall() + *job_.deadline_ms : 0;
 
-  enter(task->context);
+  if (task->context != inside_) enter(task->context);
   void* self = handler_of(*task);
   leveret_outcome outcome = LEVERET_FAILED;
   if (self == nullptr && task->abi.per_thread != 0) {

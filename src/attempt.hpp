@@ -100,14 +100,17 @@ class attempt_runner final : deferring {
   attempt_runner(const attempt_runner&) = delete;
   attempt_runner& operator=(const attempt_runner&) = delete;
 
-  /// Runs line `index` (from 0) of `m`; its outcome goes to `sink`, before this returns unless the handler deferred it.
-  /// At least body::kPadding readable bytes must follow `line`.
-  void run(const message_view& m, std::string_view line, std::uint32_t index, outcome_sink& sink);
+  /// The lines that are run next are of `m`, whose views outlive them.
+  void begin(const message_view& m);
+  /// Runs line `index` (from 0) of the message begun; its outcome goes to `sink`, before this returns unless the handler
+  /// deferred it. At least body::kPadding readable bytes must follow `line`.
+  void run(std::string_view line, std::uint32_t index, outcome_sink& sink);
   /// Leaves the context of the tasks run last: the thread is about to wait.
   void rest();
 
  private:
-  void run_task(const message_view& m, const job_identity& who, std::string_view line, outcome_sink& sink);
+  [[nodiscard]] std::string_view id_of(std::uint32_t number);
+  void run_task(const job_identity& who, std::string_view line, outcome_sink& sink);
   void* handler_of(const registered_task& task);
   void enter(handler_context* context);
   std::unique_ptr<pending_attempt> defer() override;
@@ -119,7 +122,10 @@ class attempt_runner final : deferring {
   refused_line refused_;
   const registered_task* last_task_ = nullptr;
   leveret_call frame_;
-  std::string id_;          // of the line, by its place; room for any number behind its message's
+  message_view message_;        // begun last
+  std::string id_;              // of the line, by its place; room for any number behind its message's
+  std::size_t id_size_ = 0;     // of what counts of it; 0: none of this message
+  std::uint32_t id_number_ = 0;  // that it ends with
   std::string own_id_;      // of a line that has one
   std::vector<void*> own_;  // per-thread handlers by task index
   handler_context* inside_ = nullptr;

@@ -68,6 +68,6 @@ struct leveret_call {
     result.clear();
     failure.clear();
     delay_ms = 0;
-    raws.clear();
+    if (!raws.empty()) raws.clear();  // an empty deque's walk is not free
   }
 };

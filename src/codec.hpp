@@ -99,6 +99,8 @@ class json_writer {
   void null();
   void boolean(bool value);
   void integer(std::int64_t value);
+  /// A number that nobody will read takes its place, without its digits: the text is none then.
+  void unread_number() { (void)enter_value(); }
   void uinteger(std::uint64_t value);
   [[nodiscard]] bool real(double value);  ///< false: NaN or infinite; nothing written. Shortest round-trip form
   [[nodiscard]] bool string(std::string_view utf8);  ///< false: not UTF-8; nothing written

@@ -83,7 +83,9 @@ leveret_host make_host_functions() noexcept {
 
   host.write_null = [](leveret_call* call) { call->result.null(); };
   host.write_boolean = [](leveret_call* call, int value) { call->result.boolean(value != 0); };
-  host.write_integer = [](leveret_call* call, std::int64_t value) { call->result.integer(value); };
+  host.write_integer = [](leveret_call* call, std::int64_t value) {
+    call->wants_result ? call->result.integer(value) : call->result.unread_number();
+  };
   host.write_unsigned = [](leveret_call* call, std::uint64_t value) { call->result.uinteger(value); };
   host.write_double = [](leveret_call* call, double value) { return call->result.real(value) ? 1 : 0; };
   host.write_string = [](leveret_call* call, const char* data, std::size_t n) {

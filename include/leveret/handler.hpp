@@ -197,6 +197,7 @@ class binding<parameters<P...>> {
     if (all && in.host->next(&at, nullptr, &value) != 0) return too_many(in, in.host->size_of(args));
 
     const leveret_value kwargs = in.host->kwargs(in.call);
+    if (in.host->size_of(kwargs) == 0) return fill(in, given, out, std::index_sequence<I...>());
     in.host->begin(kwargs, &at);
     leveret_string key;
     while (in.host->next(&at, &key, &value) != 0) {

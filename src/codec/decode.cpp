@@ -280,7 +280,7 @@ struct line_codec::state {
   walk_buffers deeper;                 // scratch: of one nested object
   std::string padded;                  // check
   std::string label;                   // the text of a foreign object's id
-  std::string task;                    // of a plain line
+  plain_reader plainly;
   const leveret_value no_args = empty_array();
   const leveret_value no_kwargs = empty_object();
   std::size_t values[kFieldCount];  // of the line being decoded, where `seen` has the bit
@@ -332,9 +332,9 @@ bool line_codec::state::decode(std::string_view line, decoded_job& out, refused_
         "the line is longer than " + std::to_string(kMaxLineBytes) + " bytes; send a reference to the data instead");
   }
   plain_job plain;
-  if (read_plain(line, parser.doc.tape.get(), parser.doc.string_buf.get(), plain)) {
+  if (plainly.read(line, parser.doc.tape.get(), parser.doc.string_buf.get(), plain)) {
     out = decoded_job{};
-    out.task = task.assign(plain.task);  // as simdjson's, it outlives the line
+    out.task = plain.task;  // as simdjson's, it outlives the line
     out.retry_count = plain.retry_count;
     out.args = plain.args ? to_value(parser.doc, tape::kRoot) : no_args;
     out.kwargs = no_kwargs;

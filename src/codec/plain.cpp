@@ -10,6 +10,10 @@ namespace {
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the first of eight bytes is the lowest");
 
+constexpr char kTask[] = R"({"task":")";
+constexpr char kArgs[] = R"(,"args":[)";
+constexpr char kRetryCount[] = R"(,"retry_count":)";
+constexpr char kFirstAttempt[] = R"(,"retry_count":0})";
 constexpr std::ptrdiff_t kMostDigits = 18;  // any such number fits into 64 bits; behind them another digit is no comma
 
 /// Of eight bytes, the top bit of the first that is no plain text: a quote, a backslash, a control character, beyond
@@ -42,6 +46,15 @@ class reader {
     at_ += N - 1;
     return true;
   }
+  /// The same, if nothing follows.
+  template <std::size_t N>
+  bool take_end(const char (&expected)[N]) noexcept {
+    return static_cast<std::size_t>(end_ - at_) == N - 1 && take(expected);
+  }
+  void skip(std::size_t bytes) noexcept { at_ += bytes; }
+  [[nodiscard]] std::size_t taken(std::string_view line) const noexcept {
+    return static_cast<std::size_t>(at_ - line.data());
+  }
 
   /// Behind its opening quote.
   bool string(std::string_view& out) noexcept {
@@ -62,8 +75,13 @@ class reader {
   bool integer(std::int64_t& out) noexcept {
     const bool negative = take('-');
     const char* const first = at_;
+    const char* const most = first + kMostDigits;
     out = 0;
-    while (*at_ >= '0' && *at_ <= '9' && at_ - first < kMostDigits) out = out * 10 + (*at_++ - '0');
+    for (; at_ != most; ++at_) {
+      const unsigned digit = static_cast<unsigned char>(*at_) - unsigned{'0'};
+      if (digit > 9) break;
+      out = out * 10 + digit;
+    }
     const std::ptrdiff_t digits = at_ - first;
     if (negative) out = -out;
     return digits > 0 && (*first != '0' || (digits == 1 && !negative));
@@ -154,15 +172,48 @@ bool read_arguments(reader& from, writer to) noexcept {
 
 }  // namespace
 
-bool read_plain(std::string_view line, std::uint64_t* words, std::uint8_t* strings, plain_job& out) noexcept {
+bool plain_reader::begins_as_last(std::string_view line) const noexcept {
+  if (head_size_ == 0 || line.size() < head_size_) return false;
+  std::uint64_t differences = 0;
+  std::uint64_t one = 0;
+  std::uint64_t other = 0;
+  const auto compare = [&](std::size_t at) {
+    std::memcpy(&one, line.data() + at, sizeof one);
+    std::memcpy(&other, head_ + at, sizeof other);
+    differences |= one ^ other;
+  };
+  // The last eight bytes overlap those before them.
+  for (std::size_t at = 0; at + sizeof one < head_size_; at += sizeof one) compare(at);
+  compare(head_size_ - sizeof one);
+  return differences == 0;
+}
+
+bool plain_reader::read_head(std::string_view line) noexcept {
   reader from(line);
-  std::int64_t retry_count = 0;
-  if (line.size() > kMostPlainBytes || !from.take(R"({"task":")") || !from.string(out.task)) return false;
-  out.args = from.take(R"(,"args":[)");
+  std::string_view task;
+  head_size_ = 0;
+  if (!from.take(kTask) || !from.string(task) || task.empty() || task.size() > kMaxTaskNameBytes) return false;
+  task_size_ = task.size();
+  head_size_ = from.taken(line);
+  std::memcpy(head_, line.data(), head_size_);
+  return true;
+}
+
+bool plain_reader::read(std::string_view line, std::uint64_t* words, std::uint8_t* strings, plain_job& out) noexcept {
+  if (line.size() > kMostPlainBytes) return false;
+  if (!begins_as_last(line) && !read_head(line)) return false;
+  reader from(line);
+  from.skip(head_size_);
+  out.task = {head_ + sizeof kTask - 1, task_size_};
+  out.args = from.take(kArgs);
   if (out.args && !read_arguments(from, writer(words, strings))) return false;
-  if (!from.take(R"(,"retry_count":)") || !from.integer(retry_count) || !from.take('}') || !from.at_end()) return false;
+  std::int64_t retry_count = 0;
+  if (!from.take_end(kFirstAttempt)) {
+    if (!from.take(kRetryCount) || !from.integer(retry_count) || !from.take('}') || !from.at_end()) return false;
+    if (retry_count < 0 || retry_count > kMaxRetryCount) return false;
+  }
   out.retry_count = static_cast<std::uint32_t>(retry_count);
-  return !out.task.empty() && out.task.size() <= kMaxTaskNameBytes && retry_count >= 0 && retry_count <= kMaxRetryCount;
+  return true;
 }
 
 }  // namespace leveret::core

@@ -15,14 +15,25 @@ namespace leveret::core {
 inline constexpr std::size_t kMostPlainBytes = 512;
 
 struct plain_job {
-  std::string_view task;
+  std::string_view task;  ///< the reader's, until it reads a line that begins otherwise
   std::uint32_t retry_count = 0;
   bool args = false;  ///< they are on the tape (values.hpp), from its second word on
 };
 
-/// False: not plain; the tape is unspecified then. `words` and `strings` have the room that simdjson's document has for
-/// a line of kMostPlainBytes. At most body::kPadding bytes behind the line are read.
-[[nodiscard]] bool read_plain(std::string_view line, std::uint64_t* words, std::uint8_t* strings,
-                              plain_job& out) noexcept;
+/// Remembers how the last line began, with its task: lines of one message are mostly of one task.
+class plain_reader {
+ public:
+  /// False: not plain; the tape is unspecified then. `words` and `strings` have the room that simdjson's document has
+  /// for a line of kMostPlainBytes. At most body::kPadding bytes behind the line are read.
+  [[nodiscard]] bool read(std::string_view line, std::uint64_t* words, std::uint8_t* strings, plain_job& out) noexcept;
+
+ private:
+  [[nodiscard]] bool begins_as_last(std::string_view line) const noexcept;
+  [[nodiscard]] bool read_head(std::string_view line) noexcept;
+
+  char head_[kMostPlainBytes];
+  std::size_t head_size_ = 0;  // 0: none is remembered; else at least eight
+  std::size_t task_size_ = 0;
+};
 
 }  // namespace leveret::core

@@ -335,11 +335,11 @@ bool pool_child::something_goes_first(std::uint32_t lane) const noexcept {
 bool pool_child::run_block(std::uint32_t writer, attempt_runner& runner, block_view block, block_key key) {
   shared_writer& w = state_.writer(writer);
   shared_block& head = block.head();
-  const message_view m{{block.id(), head.id_size},
-                       {block.queue(), head.queue_size},
-                       head.unknown_since,
-                       head.reply_size != 0,
-                       {block.reply(), head.reply_size}};
+  runner.begin({{block.id(), head.id_size},
+                {block.queue(), head.queue_size},
+                head.unknown_since,
+                head.reply_size != 0,
+                {block.reply(), head.reply_size}});
   line_sink sink(*this, writer);
   sink.begin(block, key);
   std::uint64_t started = w.started.load(std::memory_order_relaxed);
@@ -358,7 +358,7 @@ bool pool_child::run_block(std::uint32_t writer, attempt_runner& runner, block_v
     w.started.store(++started, std::memory_order_relaxed);
     sink.begin(line);
     faults::hit(faults::point::in_child);
-    runner.run(m, block.line(line), block.index(line), sink);
+    runner.run(block.line(line), block.index(line), sink);
   }
   w.running.store(0, std::memory_order_release);
   check_complete(block);

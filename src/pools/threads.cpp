@@ -55,14 +55,15 @@ class thread_line final : public outcome_sink {
 
 void run_line(attempt_runner& runner, const std::shared_ptr<thread_work>& w, std::uint32_t thread, std::uint32_t line) {
   thread_line sink(w, thread);
-  runner.run(view_of(w->what().msg), w->line(line), line, sink);
+  runner.begin(view_of(w->what().msg));
+  runner.run(w->line(line), line, sink);
 }
 
 void run_lines(attempt_runner& runner, const std::shared_ptr<thread_work>& w, std::uint32_t thread) {
-  const message_view m = view_of(w->what().msg);
+  runner.begin(view_of(w->what().msg));
   thread_line sink(w, thread);
   std::uint32_t line = 0;
-  while (w->take(thread, line)) runner.run(m, w->line(line), line, sink);
+  while (w->take(thread, line)) runner.run(w->line(line), line, sink);
   w->leave(thread);
 }
 

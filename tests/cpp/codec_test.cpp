@@ -65,7 +65,7 @@ TEST(Decode, WhatIsWrittenIsPlain) {
     const std::size_t size = line.size() - 1;
     line.append(body::kPadding, ' ');
     plain_job read;
-    EXPECT_TRUE(read_plain(std::string_view(line).substr(0, size), words.data(), strings.data(), read)) << line;
+    EXPECT_TRUE(plain_reader().read(std::string_view(line).substr(0, size), words.data(), strings.data(), read)) << line;
     EXPECT_EQ(read.task, "work");
   }
 }
