@@ -196,8 +196,7 @@ std::string_view attempt_runner::id_of(std::uint32_t number) {
   if (id_size_ != 0 && more <= 9 && id_[id_size_ - 1] + static_cast<char>(more) <= '9') {
     id_[id_size_ - 1] = static_cast<char>(id_[id_size_ - 1] + static_cast<char>(more));
   } else {
-    const char* const end =
-        std::to_chars(id_.data() + message_.id.size() + 1, id_.data() + id_.size(), number).ptr;
+    const char* const end = std::to_chars(id_.data() + message_.id.size() + 1, id_.data() + id_.size(), number).ptr;
     id_size_ = static_cast<std::size_t>(end - id_.data());
   }
   return {id_.data(), id_size_};

@@ -102,8 +102,8 @@ class attempt_runner final : deferring {
 
   /// The lines that are run next are of `m`, whose views outlive them.
   void begin(const message_view& m);
-  /// Runs line `index` (from 0) of the message begun; its outcome goes to `sink`, before this returns unless the handler
-  /// deferred it. At least body::kPadding readable bytes must follow `line`.
+  /// Runs line `index` (from 0) of the message begun; its outcome goes to `sink`, before this returns unless the
+  /// handler deferred it. At least body::kPadding readable bytes must follow `line`.
   void run(std::string_view line, std::uint32_t index, outcome_sink& sink);
   /// Leaves the context of the tasks run last: the thread is about to wait.
   void rest();
@@ -122,12 +122,12 @@ class attempt_runner final : deferring {
   refused_line refused_;
   const registered_task* last_task_ = nullptr;
   leveret_call frame_;
-  message_view message_;        // begun last
-  std::string id_;              // of the line, by its place; room for any number behind its message's
-  std::size_t id_size_ = 0;     // of what counts of it; 0: none of this message
+  message_view message_;         // begun last
+  std::string id_;               // of the line, by its place; room for any number behind its message's
+  std::size_t id_size_ = 0;      // of what counts of it; 0: none of this message
   std::uint32_t id_number_ = 0;  // that it ends with
-  std::string own_id_;      // of a line that has one
-  std::vector<void*> own_;  // per-thread handlers by task index
+  std::string own_id_;           // of a line that has one
+  std::vector<void*> own_;       // per-thread handlers by task index
   handler_context* inside_ = nullptr;
   std::vector<handler_context*> entered_;        // all that this thread was ever in
   const struct running_attempt* now_ = nullptr;  // while a handler runs

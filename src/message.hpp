@@ -69,7 +69,8 @@ struct delivery {
 
 /// Results of some lines of one message, as they are stored and as they travel to the sender. `id` is the job's first
 /// message's: the id that the sender holds. The lines of `data` are results in the contract's form
-/// (`{"line":7,"result":…}`), in any order, all between `first_line` and `last_line` (from 1).
+/// (`{"line":7,"result":…}`, `{"line":8,"results":[…]}`), in any order, all between `first_line` and `last_line` (from
+/// 1).
 struct result_chunk {
   std::string id;
   std::string reply;

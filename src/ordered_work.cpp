@@ -41,9 +41,8 @@ bool ordered_work::refuse(const line_returner::returned& line) {
   std::string_view root;
   std::uint32_t number = 0;
   if (wants_results() && split_job_id(line.id, root, number)) {
-    result_collector told(what().msg.reply);
-    told.add_dead(root, number, line.reason, line.error, 0);
-    for (result_chunk& chunk : told.take()) results_.push_back(std::move(chunk));
+    result_chunk& told = results_.emplace_back(result_chunk{std::string(root), what().msg.reply, number, number, {}});
+    append_dead_result(told.data, number, line.reason, line.error, 0);
   }
   failed_line failed;
   failed.fate = line_fate::dead;

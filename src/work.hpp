@@ -15,6 +15,7 @@
 #include "attempt.hpp"
 #include "codec.hpp"
 #include "message.hpp"
+#include "result_collector.hpp"
 
 namespace leveret::core {
 
@@ -72,34 +73,5 @@ class work {
   const delivery delivery_;
   std::vector<std::uint32_t> offsets_;
 };
-
-/// Results by the message that they belong to, as they come in.
-class result_collector {
- public:
-  explicit result_collector(std::string_view reply) : reply_(reply) {}
-
-  void add(std::string_view id, std::uint32_t line, std::string_view json) {
-    append_result(chunk_for(id, line).data, line, json);
-  }
-  void add_dead(std::string_view id, std::uint32_t line, std::string_view reason, std::string_view error,
-                std::uint32_t attempts) {
-    append_dead_result(chunk_for(id, line).data, line, reason, error, attempts);
-  }
-  void add_expired(std::string_view id, std::uint32_t line) { append_expired_result(chunk_for(id, line).data, line); }
-  void add_cancelled(std::string_view id, std::uint32_t line) {
-    append_cancelled_result(chunk_for(id, line).data, line);
-  }
-  /// Those since the last call.
-  [[nodiscard]] std::vector<result_chunk> take() noexcept { return std::exchange(chunks_, {}); }
-
- private:
-  result_chunk& chunk_for(std::string_view id, std::uint32_t line);
-
-  std::string_view reply_;
-  std::vector<result_chunk> chunks_;
-};
-
-/// Chunks of the same message become one.
-[[nodiscard]] std::vector<result_chunk> merge_chunks(std::vector<result_chunk> chunks);
 
 }  // namespace leveret::core

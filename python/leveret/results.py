@@ -50,6 +50,8 @@ class _Row(msgspec.Struct, Generic[T], gc=False):
 
     line: int
     result: T | msgspec.UnsetType = msgspec.UNSET
+    results: list[T] | None = None
+    """Of this line and those behind it; no such row is kept."""
     state: str = "succeeded"
     reason: str = ""
     error: str = ""
@@ -354,7 +356,11 @@ class Outcomes:
             for chunk in part.chunks[part.decoded :]:
                 for row in self._rows(chunk):
                     # A job that ended twice (possible on RabbitMQ) keeps its first outcome.
-                    part.rows.setdefault(row.line, row)
+                    if row.results is None:
+                        part.rows.setdefault(row.line, row)
+                        continue
+                    for number, result in enumerate(row.results, row.line):
+                        part.rows.setdefault(number, _Row(number, result))
             part.decoded = len(part.chunks)
         return part.rows.get(line)
 

@@ -6,6 +6,7 @@
 #include <array>
 #include <charconv>
 #include <cstring>
+#include <utility>
 
 #include "codec/scanner.hpp"
 
@@ -329,6 +330,22 @@ void append_result(std::string& chunk, std::uint32_t line, std::string_view json
   *to++ = '}';
   *to++ = '\n';
   chunk.append(text.data(), static_cast<std::size_t>(to - text.data()));
+}
+
+void append_results(std::string& chunk, std::uint32_t line, const std::string_view* json, std::size_t count) {
+  if (count == 1) {
+    append_result(chunk, line, *json);
+    return;
+  }
+  chunk.append(R"({"line":)");
+  json::append_unsigned(chunk, line);
+  chunk.append(R"(,"results":)");
+  char before = '[';
+  for (std::size_t i = 0; i < count; ++i) {
+    chunk.push_back(std::exchange(before, ','));
+    chunk.append(json[i]);
+  }
+  chunk.append("]}\n");
 }
 
 void append_dead_result(std::string& chunk, std::uint32_t line, std::string_view reason, std::string_view error,

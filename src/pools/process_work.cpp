@@ -86,7 +86,9 @@ void process_work::abandon_running() {
 
 std::vector<result_chunk> process_work::take_results() {
   pool_.drain();
-  return merge_chunks(results_.take());
+  std::vector<result_collector> mine;
+  mine.push_back(results_.take());
+  return result_collector::write(std::move(mine));
 }
 
 std::vector<std::uint32_t> process_work::running_lines(std::size_t most) const {

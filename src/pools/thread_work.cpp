@@ -151,18 +151,15 @@ void thread_work::abandon_running() {
 }
 
 std::vector<result_chunk> thread_work::take_results() {
-  std::vector<result_chunk> all;
+  std::vector<result_collector> all;
+  all.reserve(threads_ + 1);
   const auto add = [&all](std::mutex& mutex, result_collector& results) {
-    std::vector<result_chunk> mine;
-    {
-      const std::lock_guard<std::mutex> lock(mutex);
-      mine = results.take();
-    }
-    std::move(mine.begin(), mine.end(), std::back_inserter(all));
+    const std::lock_guard<std::mutex> lock(mutex);
+    all.push_back(results.take());
   };
   for (std::uint32_t t = 0; t < threads_; ++t) add(slots_[t].mutex, slots_[t].results);
   add(parked_.mutex, parked_.results);
-  return merge_chunks(std::move(all));
+  return result_collector::write(std::move(all));
 }
 
 std::vector<failed_line> thread_work::take_failures() {

@@ -273,6 +273,11 @@ TEST(Vectors, WhatLeveretWritesIsWrittenSo) {
       append_job(text, job);
     } else if (writes == "result") {
       append_result(text, static_cast<std::uint32_t>(given["line"].integer()), given["json"].text());
+    } else if (writes == "results") {
+      std::vector<std::string> texts;
+      for (const node& json : given["json"].elements()) texts.push_back(json.text());
+      const std::vector<std::string_view> views(texts.begin(), texts.end());
+      append_results(text, static_cast<std::uint32_t>(given["line"].integer()), views.data(), views.size());
     } else if (writes == "dead_result") {
       append_dead_result(text, static_cast<std::uint32_t>(given["line"].integer()), given["reason"].text(),
                          given["error"].text(), static_cast<std::uint32_t>(given["attempts"].integer()));

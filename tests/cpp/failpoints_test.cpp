@@ -36,6 +36,7 @@
 #include "cpp/support/folder.hpp"
 #include "cpp/support/program.hpp"
 #include "cpp/support/rabbitmq_side.hpp"
+#include "cpp/support/results.hpp"
 #include "ids.hpp"
 #include "thread_loop.hpp"
 #include "transport.hpp"
@@ -394,12 +395,10 @@ class failpoints : public ::testing::TestWithParam<moment> {
 
   void take(const result_chunk& chunk) {
     if (chunk.first_line == 0) return;  // progress
-    std::istringstream lines(chunk.data);
     const std::lock_guard lock(mutex_);
-    for (std::string line; std::getline(lines, line);) {
-      const auto number = static_cast<std::uint32_t>(std::stoul(field(line, "\"line\":")));
-      results_[make_job_id(chunk.id, number)].insert(line.substr(line.find(',') + 1));
-    }
+    for_each_outcome(chunk.data, [&](std::uint32_t number, const std::string& outcome) {
+      results_[make_job_id(chunk.id, number)].insert(outcome);
+    });
     changed_.notify_all();
   }
 

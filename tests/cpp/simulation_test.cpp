@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "cpp/support/results.hpp"
 #include "cpp/support/simulated_worker.hpp"
 #include "ids.hpp"
 
@@ -260,16 +261,10 @@ class world {
   }
 
   void read(const result_chunk& chunk) {
-    std::size_t from = 0;
-    for (std::size_t end = chunk.data.find('\n'); end != std::string::npos; end = chunk.data.find('\n', from)) {
-      const std::string line = chunk.data.substr(from, end - from);
-      from = end + 1;
-      constexpr std::string_view kStart = R"({"line":)";
-      ASSERT_EQ(line.compare(0, kStart.size(), kStart), 0) << line;
-      const auto number = static_cast<std::uint32_t>(std::stoul(line.substr(kStart.size())));
+    for_each_outcome(chunk.data, [&](std::uint32_t number, const std::string& outcome) {
       const std::string id = make_job_id(chunk.id, number);
-      ++(line.find(R"("state":"dead")") == std::string::npos ? journal_.results : journal_.dead_results)[id];
-    }
+      ++(outcome.find(R"("state":"dead")") == std::string::npos ? journal_.results : journal_.dead_results)[id];
+    });
   }
 
   // Answers of the sender's transport, without letting the workers go on.

@@ -8,6 +8,7 @@
 #include <random>
 #include <thread>
 
+#include "cpp/support/results.hpp"
 #include "thread_loop.hpp"
 
 using namespace leveret::core;
@@ -33,9 +34,9 @@ struct running_work {
   std::shared_ptr<thread_work> w;
 };
 
-std::size_t count_lines(const std::vector<result_chunk>& chunks) {
+std::size_t count_results(const std::vector<result_chunk>& chunks) {
   std::size_t n = 0;
-  for (const result_chunk& c : chunks) n += static_cast<std::size_t>(std::count(c.data.begin(), c.data.end(), '\n'));
+  for (const result_chunk& c : chunks) n += count_outcomes(c.data);
   return n;
 }
 
@@ -63,7 +64,7 @@ TEST(thread_work, every_line_is_taken_once_and_in_order_and_the_end_comes_once) 
   r.ended.get_future().get();
   for (const auto& n : taken) EXPECT_EQ(n.load(), 1);
   EXPECT_EQ(r.w->succeeded_lines(), kLines);
-  EXPECT_EQ(count_lines(r.w->take_results()), kLines);
+  EXPECT_EQ(count_results(r.w->take_results()), kLines);
   EXPECT_TRUE(r.w->unstarted().empty());
   r.loop_thread.stop();
   EXPECT_EQ(r.ends.load(), 1);
@@ -108,7 +109,7 @@ TEST(thread_work, an_abandoned_line_is_given_back_and_what_its_handler_does_late
   EXPECT_EQ(r.w->unstarted(), (std::vector<std::uint32_t>{0, 2, 3, 4, 5, 6, 7, 8, 9}));
   EXPECT_FALSE(r.w->succeeded(0, "m", slow + 1, "2"));
   EXPECT_FALSE(r.w->failed(0, {}, "m", slow + 1, "exception", 1));
-  EXPECT_EQ(count_lines(r.w->take_results()), 1u);
+  EXPECT_EQ(count_results(r.w->take_results()), 1u);
   EXPECT_TRUE(r.w->take_failures().empty());
   r.w->leave(0);
   r.w->leave(1);
@@ -133,11 +134,11 @@ TEST(thread_work, abandoning_amid_running_threads_neither_loses_nor_doubles_a_li
     while (kept.load() < 25u * static_cast<std::uint32_t>(round)) std::this_thread::yield();
     r.w->abandon_running();
     r.ended.get_future().get();
-    const std::size_t results = count_lines(r.w->take_results());  // nothing is recorded after the end
+    const std::size_t results = count_results(r.w->take_results());  // nothing is recorded after the end
     for (std::thread& t : threads) t.join();
     EXPECT_EQ(results, kept.load());
     EXPECT_EQ(results + r.w->unstarted().size(), kLines);
-    EXPECT_EQ(count_lines(r.w->take_results()), 0u);
+    EXPECT_EQ(count_results(r.w->take_results()), 0u);
     r.loop_thread.stop();
     EXPECT_EQ(r.ends.load(), 1);
   }

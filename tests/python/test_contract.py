@@ -117,6 +117,7 @@ def test_what_leveret_writes_fits_its_schema(vector: dict[str, Any]) -> None:
         "job": "job.schema.json",
         "rewrite": "job.schema.json",
         "result": "result.schema.json",
+        "results": "result.schema.json",
         "dead_result": "result.schema.json",
         "expired_result": "result.schema.json",
         "cancelled_result": "result.schema.json",
@@ -140,6 +141,8 @@ def test_message_is_signed_as_its_vector_says(vector: dict[str, Any]) -> None:
 def test_schemas_refuse_what_is_not_theirs() -> None:
     assert not schema("result.schema.json").accepts({"line": 0, "result": 1})
     assert not schema("result.schema.json").accepts({"line": 1, "result": 1, "state": "dead"})
+    assert not schema("result.schema.json").accepts({"line": 1, "results": [1]})
+    assert not schema("result.schema.json").accepts({"line": 1, "results": [1, [2]]})
     assert not schema("dead.schema.json").accepts({"id": "", "task": "", "queue": "", "reason": "exception"})
 
 

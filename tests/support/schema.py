@@ -60,6 +60,7 @@ class Schema:
             "required": lambda names: not is_object or all(name in value for name in names),
             "properties": lambda some: not is_object or all(self._fits(some[k], value[k]) for k in some if k in value),
             "additionalProperties": lambda open_: not is_object or open_ or all(k in known for k in value),
+            "minItems": lambda least: not is_array or len(value) >= least,
             "items": lambda each: not is_array or all(self._fits(each, item) for item in value),
             "minLength": lambda least: not is_text or len(value) >= least,
             "maxLength": lambda most: not is_text or len(value) <= most,

@@ -262,8 +262,11 @@ def _find(broker: Client, id_: str) -> dict[str, Any]:
         for _, _, _, chunk in broker.fetch_results([message]):
             for text in chunk.splitlines():
                 row: dict[str, Any] = json.loads(text)
-                if row["line"] == int(line):
-                    del row["line"]
+                behind = int(line) - row.pop("line")
+                run = row.pop("results", None)
+                if run is not None and 0 <= behind < len(run):
+                    behind, row["result"] = 0, run[behind]
+                if behind == 0 and row:
                     told = json.loads(broker.progress(id_) or "null")
                     return {"id": id_, "state": row.pop("state", "succeeded"), **row, "progress": told}
     raise NotFound(
