@@ -7,6 +7,7 @@
 ///
 ///   point            the moment, in the order of a job's way
 ///   after_claim      a delivery has reached the tracker, and nothing of it has run
+///   in_claim         a child of a process pool has taken a line, and has not said which
 ///   in_child         a child of a process pool has taken a line, and its handler has not begun
 ///   after_effect     a handler has returned, and what that means for its job is not worked out
 ///   after_result     it is, with the result, the retry's line or the dead record; nobody is told yet
@@ -50,6 +51,7 @@ namespace leveret::core::faults {
 
 enum class point : std::uint8_t {
   after_claim,
+  in_claim,
   in_child,
   after_effect,
   after_result,
@@ -67,10 +69,10 @@ enum class point : std::uint8_t {
 
 #ifdef LEVERET_FAULT_POINTS
 
-inline constexpr std::string_view kNames[] = {"after_claim",   "in_child",       "after_effect",  "after_result",
-                                              "in_io_process", "before_settle",  "before_commit", "after_commit",
-                                              "after_reserve", "before_mark",    "before_ack",    "after_settle",
-                                              "round",         "checkpoint_lock"};
+inline constexpr std::string_view kNames[] = {"after_claim",  "in_claim",      "in_child",       "after_effect",
+                                              "after_result", "in_io_process", "before_settle",  "before_commit",
+                                              "after_commit", "after_reserve", "before_mark",    "before_ack",
+                                              "after_settle", "round",         "checkpoint_lock"};
 inline constexpr std::size_t kPoints = sizeof kNames / sizeof kNames[0];
 static_assert(kPoints == static_cast<std::size_t>(point::checkpoint_lock) + 1);
 

@@ -354,6 +354,7 @@ bool pool_child::run_block(std::uint32_t writer, attempt_runner& runner, block_v
     w.running.store(pack(key, kClaiming), std::memory_order_release);
     const std::uint32_t line = head.cursor.fetch_add(1, std::memory_order_acq_rel);
     if (line >= head.lines) break;
+    faults::hit(faults::point::in_claim);
     w.running.store(pack(key, line), std::memory_order_release);
     w.started.store(++started, std::memory_order_relaxed);
     sink.begin(line);

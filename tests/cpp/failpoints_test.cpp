@@ -550,9 +550,11 @@ TEST_P(killed_children, cost_no_job_and_their_worker_nothing_but_what_ran_in_the
 }
 
 INSTANTIATE_TEST_SUITE_P(of_a_pool, killed_children,
-                         ::testing::Values(moment{"in_child", 100, "sqlite", "children"},
+                         ::testing::Values(moment{"in_claim", 100, "sqlite", "children"},
+                                           moment{"in_child", 100, "sqlite", "children"},
                                            moment{"after_effect", 100, "sqlite", "children"},
                                            moment{"after_result", 100, "sqlite", "children"},
+                                           moment{"in_claim", 100, "rabbitmq", "children"},
                                            moment{"in_child", 100, "rabbitmq", "children"},
                                            moment{"after_effect", 100, "rabbitmq", "children"},
                                            moment{"after_result", 100, "rabbitmq", "children"}),

@@ -27,13 +27,13 @@ MUTANTS = (
     Mutant(
         "settled before its jobs ran",
         "src/tracker.cpp",
-        "  const delivery_token token = d.token;\n  const auto then =",
+        "  const delivery_token token = d.token;\n  const std::shared_ptr<work> w = start(",
         "  const delivery_token token = d.token;\n"
         "  pending early;\n"
         "  early.queue = &queue;\n"
         "  early.plan.what.token = token;\n"
         "  settle(std::move(early));\n"
-        "  const auto then =",
+        "  const std::shared_ptr<work> w = start(",
         "simulation_test",
     ),
     Mutant(
@@ -68,7 +68,7 @@ MUTANTS = (
     Mutant(
         "results dropped at settling",
         "src/settling.cpp",
-        "  plan.what.results = w.take_results();\n",
+        "  if (w.wants_results()) plan.what.results = w.take_results();\n",
         "  (void)w.take_results();\n",
         "worker_test",
         "*every_job*",
@@ -118,9 +118,9 @@ MUTANTS = (
         "src/pools/process_ends.cpp",
         "          again.which.push_back(block.view.index(line));\n",
         "",
-        "processes_test",
-        "*random*",
-        ("pool_child",),
+        "failpoints_test",
+        "*in_claim*sqlite*",
+        ("failpoint_worker",),
     ),
     Mutant(
         "SQLite: fencing ignored",
