@@ -51,7 +51,7 @@ std::optional<std::string> key_text(leveret_string key, const char* what, const 
 
 wanted_claim claim_of_options(const leveret_send_options& options) {
   if (options.unique_until < LEVERET_UNTIL_WINDOW || options.unique_until > LEVERET_UNTIL_END) {
-    throw std::invalid_argument("unique_until must be \"start\" or \"end\", not " +
+    throw std::invalid_argument(R"(unique_until must be "start" or "end", not )" +
                                 std::to_string(options.unique_until));
   }
   const std::int64_t window = options.idempotency_window_ms;
