@@ -89,6 +89,9 @@ class line_codec {
 void set_value_functions(leveret_host& host) noexcept;
 /// The value as JSON text without white space.
 [[nodiscard]] std::string to_json(leveret_value value);
+/// As `to_json`, in the form that claims are made of (contracts/README.md): the keys of objects sorted, numbers as
+/// Python writes them.
+[[nodiscard]] std::string to_canonical_json(leveret_value value);
 
 /// Writes one JSON value; commas and colons come by themselves. Reused by `clear`. A second top-level value is ignored;
 /// misuse (a value without its key, a bracket that does not match, more than 127 levels) makes `complete` false. Two

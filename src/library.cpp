@@ -2,13 +2,15 @@
 /// Exceptions end here; the caller gets a number of leveret::errc and asks for the text.
 #include <leveret/library.h>
 
-#include <chrono>
 #include <exception>
 #include <leveret/error.hpp>
 #include <leveret/version.hpp>
 #include <memory>
 #include <new>
 #include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "abi_text.hpp"
 #include "call_frame.hpp"
@@ -16,8 +18,10 @@
 #include "codec.hpp"
 #include "default_url.hpp"
 #include "ids.hpp"
+#include "once_publisher.hpp"
+#include "ordered_publisher.hpp"
 #include "plugin.hpp"
-#include "worker.hpp"
+#include "send_settings.hpp"
 #include "worker_command.hpp"
 
 struct leveret_producer {
@@ -26,11 +30,18 @@ struct leveret_producer {
 };
 
 struct leveret_batch {
-  leveret::core::new_job job;
-  std::string task;
-  std::string line;
-  leveret::core::line_codec codec;
-  std::unique_ptr<leveret::core::batch_publisher> publisher;
+  leveret::core::send_settings how;
+  leveret::core::line_codec codec{};
+  std::string line{};
+  // One of these.
+  std::unique_ptr<leveret::core::batch_publisher> packed{};
+  std::unique_ptr<leveret::core::ordered_batch> ordered{};
+  std::unique_ptr<leveret::core::once_batch> once{};
+
+  // What became of it, once it is finished; of `packed` it is asked there.
+  std::vector<leveret::core::published> messages{};
+  std::vector<leveret::core::ordered_batch::place> places{};
+  std::uint64_t behind = 0;
 };
 
 namespace leveret::core {
@@ -60,40 +71,6 @@ int guarded(F&& f) noexcept {
   }
 }
 
-envelope envelope_of(const leveret_send_options& options) {
-  if (options.size < sizeof(leveret_send_options)) {
-    throw std::invalid_argument("cannot send: the options are of headers older than this library");
-  }
-  envelope made;
-  made.queue = options.queue.size == 0 ? std::string(kNativeQueue) : std::string(view(options.queue));
-  check_queue_name(made.queue);
-  made.want_results = options.want_results != 0;
-  if (options.delay_ms > 0) {
-    const auto now = std::chrono::system_clock::now().time_since_epoch();
-    made.due = std::chrono::duration_cast<std::chrono::milliseconds>(now).count() + options.delay_ms;
-  }
-  return made;
-}
-
-new_job job_of(const leveret_send_options& options, std::string_view task) {
-  new_job made;
-  made.task = task;
-  if (options.max_retries < -1) throw std::invalid_argument("cannot send: max_retries must be 0 or more");
-  if (options.max_retries >= 0) made.max_retries = options.max_retries;
-  return made;
-}
-
-/// Appends the job's line to `out`, checked as a worker will check it: a job that would be dead is not sent.
-void append_checked(std::string& out, const new_job& job, line_codec& codec) {
-  const std::size_t start = out.size();
-  append_job(out, job);
-  const std::string_view line(out.data() + start, out.size() - start - 1);
-  refused_line refused;
-  if (!codec.check(line, refused)) {
-    throw std::invalid_argument("cannot send \"" + std::string(job.task) + "\": " + refused.text);
-  }
-}
-
 int open(leveret_string url, leveret_producer** out) {
   return guarded([&] {
     const std::string said(view(url));
@@ -112,48 +89,90 @@ int send(leveret_producer* producer, const leveret_send_options* options, levere
   static thread_local std::string id;
   return guarded([&] {
     static thread_local line_codec codec;
-    const envelope to = envelope_of(*options);
-    new_job job = job_of(*options, view(options->task));
-    job.args = view(args);
-    job.kwargs = view(kwargs);
+    const send_settings how(*options);
     std::string line;
-    append_checked(line, job, codec);
-    const sent_job sent = producer->client.send(to, {}, line);
-    id = make_job_id(sent.message.id, sent.line);
+    how.append_line(line, view(args), view(kwargs), codec);
+    const sent_job sent = producer->client.send(how.place({}, line, codec), {}, line);
+    id = sent.existing.empty() ? make_job_id(sent.message.id, sent.line) : sent.existing;
     *job_id = string_of(id);
   });
 }
 
 int begin_batch(leveret_producer* producer, const leveret_send_options* options, leveret_batch** out) {
   return guarded([&] {
-    const envelope to = envelope_of(*options);
-    auto made = std::make_unique<leveret_batch>();
-    made->task = view(options->task);
-    made->job = job_of(*options, made->task);
-    made->publisher = producer->client.start_batch(to);
+    auto made = std::make_unique<leveret_batch>(leveret_batch{send_settings(*options)});
+    made->how.check_many();
+    if (made->how.claims()) {
+      made->once = std::make_unique<once_batch>(producer->client);
+    } else if (made->how.ordered()) {
+      made->ordered = producer->client.start_ordered_batch(made->how.to());
+    } else {
+      made->packed = producer->client.start_batch(made->how.to());
+    }
     *out = made.release();
   });
 }
 
-int add(leveret_batch* batch, leveret_string args, leveret_string kwargs) {
+int add_keyed(leveret_batch* batch, leveret_string key, leveret_string args, leveret_string kwargs) {
   return guarded([&] {
-    batch->job.args = view(args);
-    batch->job.kwargs = view(kwargs);
+    if (key.data != nullptr) batch->how.check_takes_key();
     batch->line.clear();
-    append_checked(batch->line, batch->job, batch->codec);
-    batch->publisher->add(batch->line);
+    batch->how.append_line(batch->line, view(args), view(kwargs), batch->codec);
+    if (batch->once) {
+      batch->once->add(batch->how.place(key, batch->line, batch->codec), batch->line);
+    } else if (batch->ordered) {
+      batch->ordered->add(batch->how.shard(key), batch->line);
+    } else {
+      batch->packed->add(batch->line);
+    }
   });
 }
 
+int add(leveret_batch* batch, leveret_string args, leveret_string kwargs) { return add_keyed(batch, {}, args, kwargs); }
+
+/// What was accepted, of a batch whose jobs do not wait for each other and of which nothing is on its way.
+void note_accepted(leveret_batch& batch) {
+  if (batch.once) {
+    once_batch::result all = batch.once->accepted();
+    batch.messages = std::move(all.messages);
+    batch.behind = all.accepted_behind;
+  } else if (batch.ordered) {
+    ordered_batch::result all = batch.ordered->accepted();
+    batch.messages = std::move(all.messages);
+    batch.places = std::move(all.jobs);
+    batch.behind = all.accepted_behind;
+  }
+}
+
 int finish(leveret_batch* batch) {
-  return guarded([&] { batch->publisher->finish(); });
+  return guarded([&] {
+    const auto finished = [batch](auto& publisher) {
+      try {
+        publisher.finish();
+      } catch (...) {
+        note_accepted(*batch);
+        throw;
+      }
+      note_accepted(*batch);
+    };
+    if (batch->once) return finished(*batch->once);
+    if (batch->ordered) return finished(*batch->ordered);
+    batch->packed->finish();
+  });
 }
 
 int accepted(leveret_batch* batch, std::size_t index, leveret_string* message_id, std::uint32_t* jobs) {
-  const std::vector<published>& all = batch->publisher->accepted();
+  const std::vector<published>& all = batch->packed ? batch->packed->accepted() : batch->messages;
   if (index >= all.size()) return 0;
   *message_id = string_of(all[index].id);
   *jobs = all[index].jobs;
+  return 1;
+}
+
+int place(leveret_batch* batch, std::size_t index, std::size_t* message, std::uint32_t* line) {
+  if (index >= batch->places.size()) return 0;
+  *message = batch->places[index].message;
+  *line = batch->places[index].line;
   return 1;
 }
 
@@ -179,6 +198,9 @@ leveret_library make_library() noexcept {
   made.finish = &finish;
   made.accepted = &accepted;
   made.end_batch = [](leveret_batch* batch) { delete batch; };
+  made.add_keyed = &add_keyed;
+  made.place = &place;
+  made.accepted_behind = [](leveret_batch* batch) { return batch->behind; };
   return made;
 }
 

@@ -21,6 +21,15 @@ typedef struct leveret_producer leveret_producer;
 /* A stream of jobs being sent. One thread at a time. */
 typedef struct leveret_batch leveret_batch;
 
+/* Until when a job that is to be there once holds its key; its window ends it in any case. */
+typedef enum leveret_until {
+  LEVERET_UNTIL_WINDOW = 0, /* nothing else does */
+  LEVERET_UNTIL_START = 1,  /* its handler is about to begin */
+  LEVERET_UNTIL_END = 2     /* it has ended; a retry is no end */
+} leveret_until;
+
+/* Grows only at the end. Fill it with zeros first: what an older caller does not have counts as zero, which says
+ * nothing. A text is not said if its data is NULL. */
 typedef struct leveret_send_options {
   size_t size; /* sizeof(leveret_send_options) of the caller's headers */
   leveret_string task;
@@ -28,6 +37,12 @@ typedef struct leveret_send_options {
   int32_t max_retries;  /* -1: not said */
   int32_t want_results; /* 1: results are kept for whoever asks by the job's id */
   int64_t delay_ms;     /* not handed out before; 0: at once */
+
+  int32_t ordered;      /* 1: the jobs of one key run one after another, in the order sent */
+  int32_t unique_until; /* a leveret_until; without an idempotency key, jobs of the same arguments are the same */
+  leveret_string key;   /* of ordered jobs, unless each has its own: `add_keyed` */
+  leveret_string idempotency_key; /* while a job has it, a send stores nothing and gives that job. Not for batches */
+  int64_t idempotency_window_ms;  /* how long it is held, from the sending; 0: a day */
 } leveret_send_options;
 
 struct leveret_library {
@@ -54,8 +69,8 @@ struct leveret_library {
   int (*open)(leveret_string url, leveret_producer** out);
   /* Waits up to 5 s for what is being sent. NULL is ignored. */
   void (*close)(leveret_producer* producer);
-  /* Sends one job and waits until it is durable. `args` is a JSON array or empty, `kwargs` an object or empty. `job_id`
-   * lives until the next call on this thread. */
+  /* Sends one job and waits until it is durable. `args` is a JSON array or empty, `kwargs` an object or empty.
+   * `job_id`, that of the first job where it was there already, lives until the next call on this thread. */
   int (*send)(leveret_producer* producer, const leveret_send_options* options, leveret_string args,
               leveret_string kwargs, leveret_string* job_id);
 
@@ -64,9 +79,20 @@ struct leveret_library {
   int (*begin_batch)(leveret_producer* producer, const leveret_send_options* options, leveret_batch** out);
   int (*add)(leveret_batch* batch, leveret_string args, leveret_string kwargs);
   int (*finish)(leveret_batch* batch);
-  /* Message number `index` of those accepted so far, all before the first that was not: 0 past the last. */
+  /* Message number `index` of those accepted so far, all before the first that was not: 0 past the last. Of ordered
+   * jobs ask after `finish`. */
   int (*accepted)(leveret_batch* batch, size_t index, leveret_string* message_id, uint32_t* jobs);
   void (*end_batch)(leveret_batch* batch);
+
+  /* As `add`, for an ordered job with a key of its own. */
+  int (*add_keyed)(leveret_batch* batch, leveret_string key, leveret_string args, leveret_string kwargs);
+  /* After `finish`: where job number `index` of a batch of ordered jobs is, of those accepted before the first that was
+   * not: its message's number and its line there, from 1. 0 past the last. Jobs of other batches are in the order of
+   * their messages. */
+  int (*place)(leveret_batch* batch, size_t index, size_t* message, uint32_t* line);
+  /* After `finish`: how many jobs behind the first that was not accepted were. Ordered jobs, and jobs that are to be
+   * there once, do not all wait for each other. */
+  uint64_t (*accepted_behind)(leveret_batch* batch);
 };
 
 /* The library's table; NULL if it does not speak this version. */

@@ -6,6 +6,8 @@
 ///     std::string id = producer.send("resize", "a.png", leveret::arg("width") = 80);
 ///     auto work = producer.task("work").max_retries(5);
 ///     work.send_many(std::vector<std::tuple<int, int>>{{1, 7}, {2, 7}});
+///     producer.task("book").key("ann").send("ann", 5);              // after the jobs of this key that were sent
+///     before producer.task("ship").idempotency_key("order 17").send(17);   // once, however often it is sent
 ///
 /// In a program it needs libleveret (`leveret config --cflags --libs`); in a plugin it uses the worker that loaded it.
 #pragma once
@@ -17,12 +19,13 @@
 #include <leveret/library.hpp>
 #include <leveret/outcome.hpp>
 #include <memory>
+#include <optional>
 
 namespace leveret {
 inline namespace LEVERET_INLINE_NAMESPACE LEVERET_HIDDEN {
 
 /// What `send_many` sent: a message id and a number of jobs for each message, so that a million jobs take little
-/// memory.
+/// memory. Of jobs with keys also where each of them is: they are in several messages at a time.
 class LEVERET_VISIBLE_TYPE sent_jobs {
  public:
   struct LEVERET_VISIBLE_TYPE message {
@@ -34,6 +37,9 @@ class LEVERET_VISIBLE_TYPE sent_jobs {
   /// The id of job `index`, in the order given. Throws std::out_of_range. Costs a walk over the messages.
   [[nodiscard]] LEVERET_HIDDEN std::string id(std::size_t index) const {
     if (index >= size_) throw std::out_of_range("only " + std::to_string(size_) + " jobs were sent");
+    if (!places_.empty()) {
+      return messages_[places_[index].message].id + "/" + std::to_string(places_[index].line);
+    }
     std::size_t before = 0;
     for (const message& each : messages_) {
       if (index < before + each.jobs) return each.id + "/" + std::to_string(index - before + 1);
@@ -47,14 +53,31 @@ class LEVERET_VISIBLE_TYPE sent_jobs {
     messages_.push_back({std::string(id), jobs});
     size_ += jobs;
   }
+  /// Where the next job is: jobs with keys.
+  LEVERET_HIDDEN void append_place(std::size_t message, std::uint32_t line) {
+    places_.push_back({static_cast<std::uint32_t>(message), line});
+    size_ = places_.size();
+  }
 
  private:
+  struct place {
+    std::uint32_t message;
+    std::uint32_t line;
+  };
   std::vector<message> messages_;
+  std::vector<place> places_;
   std::size_t size_ = 0;
 };
 
+/// Until when a key that `unique_until` is about is held.
+enum class until {
+  start = LEVERET_UNTIL_START,  ///< the job's handler is about to begin
+  end = LEVERET_UNTIL_END       ///< the job has ended; a retry is no end
+};
+
 /// `send_many` failed on the way: all jobs of `accepted` are durable. The next ones may be stored if the code is
-/// `unknown_outcome`; nothing after them was sent.
+/// `unknown_outcome`; nothing after them was sent. Jobs with keys, and those that are to be there once, do not all wait
+/// for each other: the text says how many of them were sent behind the one that failed.
 class send_many_error : public error {
  public:
   send_many_error(errc code, const std::string& text, sent_jobs accepted)
@@ -66,6 +89,22 @@ class send_many_error : public error {
 };
 
 namespace detail {
+
+/// The text of a key, as Python makes it: a string is its own, an integer has decimal digits.
+template <class K>
+std::string key_text(const K& key) {
+  if constexpr (std::is_convertible_v<const K&, std::string_view>) {
+    return std::string(static_cast<std::string_view>(key));
+  } else {
+    static_assert(kIsInteger<K>, "leveret: a key is a string or an integer");
+    return std::to_string(key);
+  }
+}
+
+/// Says text to the C ABI; nothing if there is none.
+inline leveret_string said(const std::optional<std::string>& text) noexcept {
+  return text ? leveret_string{text->data(), text->size()} : leveret_string{nullptr, 0};
+}
 
 inline std::string last_error(const leveret_library& library) {
   const leveret_string text = library.last_error();
@@ -183,6 +222,35 @@ class LEVERET_VISIBLE_TYPE task_sender {
     delay_ = detail::to_milliseconds(time);
     return *this;
   }
+  /// Jobs of one key run one after another, in the order sent, however many workers there are: Python's
+  /// `ordered=True, key=…`, and one order with what Python sends by the key. A string or an integer.
+  template <class K>
+  LEVERET_HIDDEN task_sender& key(const K& key) {
+    key_ = detail::key_text(key);
+    return *this;
+  }
+  /// While a job of the task that was sent with this key is not older than the window, `send` stores nothing and gives
+  /// that job's id. A string or an integer, of at most 255 bytes.
+  template <class K>
+  LEVERET_HIDDEN task_sender& idempotency_key(const K& key) {
+    idempotency_key_ = detail::key_text(key);
+    return *this;
+  }
+  /// How long an idempotency key holds, from the sending. Default: a day. Rounded up to milliseconds. Throws
+  /// std::invalid_argument unless it is more than 0.
+  template <class Rep, class Period>
+  LEVERET_HIDDEN task_sender& idempotency_window(std::chrono::duration<Rep, Period> time) {
+    const std::chrono::milliseconds window = detail::to_milliseconds(time);
+    if (window.count() == 0) throw std::invalid_argument("idempotency_window must be more than 0 seconds");
+    idempotency_window_ = window;
+    return *this;
+  }
+  /// As an idempotency key, but only until the first job begins or has ended, at most for the window. Without a key,
+  /// jobs of the same arguments, given in the same way, are the same.
+  LEVERET_HIDDEN task_sender& unique_until(until end) noexcept {
+    until_ = static_cast<std::int32_t>(end);
+    return *this;
+  }
   /// Keep results for others to fetch by the job's id, where the broker can. Default: no, since nobody may ask.
   LEVERET_HIDDEN task_sender& keep_results(bool wanted = true) {
     keep_results_ = wanted;
@@ -191,9 +259,11 @@ class LEVERET_VISIBLE_TYPE task_sender {
 
   // NOLINTBEGIN(modernize-use-nodiscard): many senders never ask for the id
 
-  /// Sends one job and waits until it is durable; its id. `args` are of the types that leveret/kinds.hpp lists,
-  /// positional first, then named: `leveret::arg("width") = 80`. Blocks up to the publish deadline (30 s). Throws
-  /// std::invalid_argument (nothing was sent), broker_unavailable, publish_refused, publish_unknown, closed.
+  /// Sends one job and waits until it is durable; its id, or that of the job that was there already. `args` are of the
+  /// types that leveret/kinds.hpp lists, positional first, then named: `leveret::arg("width") = 80`. Blocks up to the
+  /// publish deadline (30 s). Throws std::invalid_argument (nothing was sent), broker_unavailable, publish_refused,
+  /// publish_unknown, closed; unsupported for a job that is to be there once, if the broker keeps no keys (RabbitMQ
+  /// without a store).
   template <class... A>
   LEVERET_HIDDEN std::string send(const A&... args) const {
     detail::argument_writer written(*library_);
@@ -206,12 +276,33 @@ class LEVERET_VISIBLE_TYPE task_sender {
 
   /// Sends one job for each element of `rows`: a std::tuple or std::pair is a job's arguments, anything else its only
   /// one. Packs them into messages, sends these as they fill, holds a bounded number in memory, and waits until all are
-  /// durable. Throws send_many_error, also for an element that has no JSON form; std::invalid_argument for wrong
-  /// options.
+  /// durable. Jobs that are to be there once have a message each; one idempotency key for all of them is refused.
+  /// Throws send_many_error, also for an element that has no JSON form; std::invalid_argument for wrong options.
   template <class Range>
   LEVERET_HIDDEN sent_jobs send_many(const Range& rows) const {
+    return send_rows(rows, options(),
+                     [this](leveret_batch* batch, const auto& /*row*/, leveret_string args, leveret_string kwargs) {
+                       return library_->add(batch, args, kwargs);
+                     });
+  }
+  /// The same with a key for each job: `key_of(row)` is a string or an integer, in the place of `key`.
+  template <class Range, class KeyOf>
+  LEVERET_HIDDEN sent_jobs send_many(const Range& rows, KeyOf&& key_of) const {
+    leveret_send_options how = options();
+    how.ordered = 1;
+    return send_rows(
+        rows, how, [this, &key_of](leveret_batch* batch, const auto& row, leveret_string args, leveret_string kwargs) {
+          const std::string key = detail::key_text(key_of(row));
+          return library_->add_keyed(batch, {key.data(), key.size()}, args, kwargs);
+        });
+  }
+
+  // NOLINTEND(modernize-use-nodiscard)
+
+ private:
+  template <class Range, class Add>
+  LEVERET_HIDDEN sent_jobs send_rows(const Range& rows, const leveret_send_options& how, const Add& add) const {
     detail::argument_writer written(*library_);
-    const leveret_send_options how = options();
     leveret_batch* begun = nullptr;
     detail::check(*library_, library_->begin_batch(producer_.get(), &how, &begun));
     const std::unique_ptr<leveret_batch, void (*)(leveret_batch*)> batch(begun, library_->end_batch);
@@ -220,12 +311,11 @@ class LEVERET_VISIBLE_TYPE task_sender {
     for (const auto& row : rows) {
       try {
         write_row(written, row);
+        code = add(begun, row, written.args(), written.kwargs());
       } catch (const std::invalid_argument& wrong) {
         code = static_cast<int>(errc::invalid_argument);
         text = wrong.what();
-        break;
       }
-      code = library_->add(begun, written.args(), written.kwargs());
       if (code != 0) break;
     }
     if (code != 0 && text.empty()) text = detail::last_error(*library_);
@@ -234,17 +324,24 @@ class LEVERET_VISIBLE_TYPE task_sender {
       code = finished;
       text = detail::last_error(*library_);
     }
+    const sent_jobs sent = accepted(begun);
+    if (code == 0) return sent;
+    std::string after = "after " + std::to_string(sent.size()) + " jobs";
+    if (const std::uint64_t behind = library_->accepted_behind(begun); behind != 0) {
+      after += ", and " + std::to_string(behind) + " behind the one that failed";
+    }
+    throw send_many_error(static_cast<errc>(code), after + ": " + text, sent);
+  }
+  [[nodiscard]] LEVERET_HIDDEN sent_jobs accepted(leveret_batch* batch) const {
     sent_jobs sent;
     leveret_string id{};
     std::uint32_t jobs = 0;
-    for (std::size_t i = 0; library_->accepted(begun, i, &id, &jobs) != 0; ++i) sent.append({id.data, id.size}, jobs);
-    if (code == 0) return sent;
-    throw send_many_error(static_cast<errc>(code), "after " + std::to_string(sent.size()) + " jobs: " + text, sent);
+    for (std::size_t i = 0; library_->accepted(batch, i, &id, &jobs) != 0; ++i) sent.append({id.data, id.size}, jobs);
+    std::size_t message = 0;
+    std::uint32_t line = 0;
+    for (std::size_t i = 0; library_->place(batch, i, &message, &line) != 0; ++i) sent.append_place(message, line);
+    return sent;
   }
-
-  // NOLINTEND(modernize-use-nodiscard)
-
- private:
   template <class Row>
   LEVERET_HIDDEN static void write_row(detail::argument_writer& written, const Row& row) {
     if constexpr (detail::is_tuple<Row>::value) {
@@ -261,6 +358,11 @@ class LEVERET_VISIBLE_TYPE task_sender {
     how.max_retries = max_retries_;
     how.want_results = keep_results_ ? 1 : 0;
     how.delay_ms = delay_.count();
+    how.ordered = key_ ? 1 : 0;
+    how.key = detail::said(key_);
+    how.idempotency_key = detail::said(idempotency_key_);
+    how.idempotency_window_ms = idempotency_window_.count();
+    how.unique_until = until_;
     return how;
   }
 
@@ -271,6 +373,10 @@ class LEVERET_VISIBLE_TYPE task_sender {
   std::int32_t max_retries_ = -1;
   bool keep_results_ = false;
   std::chrono::milliseconds delay_{0};
+  std::optional<std::string> key_;
+  std::optional<std::string> idempotency_key_;
+  std::chrono::milliseconds idempotency_window_{0};  // a day
+  std::int32_t until_ = LEVERET_UNTIL_WINDOW;
 };
 
 /// A connection to a broker, for sending. Thread-safe. Closed by its destructor, which waits up to 5 s for what is

@@ -1,5 +1,6 @@
 /// Decoding: simdjson's DOM validates a line fully, once, and its tape is what the values of the C ABI point into. The
-/// single includer of simdjson, with values.cpp. Of short lines in plain form the tape is written by plain.cpp.
+/// only includers of simdjson are this file, values.cpp and canonical.cpp. Of short lines in plain form the tape is
+/// written by plain.cpp.
 ///
 /// The hot path is one parse, one pass over the members, and a pass over nested containers for duplicate keys and for
 /// the one depth that simdjson does not count (an empty container). No allocation per line. Whatever is refused goes to

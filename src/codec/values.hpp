@@ -4,7 +4,7 @@
 /// the string buffer. `dom::element` reads the same words, at four times the cost over long arrays (a type switch and a
 /// skip for each).
 ///
-/// Shared by the two files that include simdjson. A leveret_value of the C ABI is the document and an index on its
+/// Shared by the files that include simdjson. A leveret_value of the C ABI is the document and an index on its
 /// tape.
 #pragma once
 

@@ -32,6 +32,19 @@ digest hmac_sha256(std::string_view key, const std::string_view* parts, std::siz
   return made;
 }
 
+digest sha256(std::string_view text) {
+  static EVP_MD* const algorithm = EVP_MD_fetch(nullptr, "SHA256", nullptr);
+  digest made{};
+  unsigned int size = 0;
+  if (algorithm == nullptr || EVP_Digest(text.data(), text.size(), made.data(), &size, algorithm, nullptr) != 1 ||
+      size != made.size()) {
+    throw unsupported(
+        "cannot make a key of a job's arguments: this machine's OpenSSL gives no SHA-256; look into its openssl.cnf, "
+        "or give an idempotency key");
+  }
+  return made;
+}
+
 bool same_text(std::string_view a, std::string_view b) noexcept {
   return a.size() == b.size() && CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0;
 }

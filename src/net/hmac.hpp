@@ -1,4 +1,4 @@
-/// HMAC-SHA-256 (RFC 2104, FIPS 180-4), by OpenSSL.
+/// SHA-256 (FIPS 180-4) and HMAC-SHA-256 (RFC 2104), by OpenSSL.
 #pragma once
 
 #include <array>
@@ -8,6 +8,9 @@
 namespace leveret::core::net {
 
 using digest = std::array<unsigned char, 32>;
+
+/// Any thread. Throws unsupported where this machine's OpenSSL has none.
+[[nodiscard]] digest sha256(std::string_view text);
 
 /// Of `count` parts, one after the other. Any thread. Throws unsupported where this machine's OpenSSL has none.
 [[nodiscard]] digest hmac_sha256(std::string_view key, const std::string_view* parts, std::size_t count);

@@ -9,6 +9,7 @@
 #include "claim.hpp"
 #include "codec.hpp"
 #include "codec/scanner.hpp"
+#include "once.hpp"
 #include "redelivery.hpp"
 #include "signing.hpp"
 
@@ -248,6 +249,19 @@ TEST(Vectors, MessagesAreSignedAsTheVectorSays) {
     keys.sign(m);
     EXPECT_EQ(m.headers.back().name, std::string(kHeaderSignature));
     EXPECT_EQ(m.headers.back().value, vector["signature"].text());
+  });
+}
+
+TEST(Vectors, JobsClaimWhatTheVectorSays) {
+  for_each_vector("claims.jsonl", 14, [](const node& vector) {
+    const body line{vector["line"].text()};
+    line_codec codec;
+    decoded_job job;
+    refused_line why;
+    ASSERT_TRUE(codec.decode(line.view(), job, why)) << why.text;
+    const std::string key = vector["idempotency_key"].text();
+    EXPECT_EQ(key.empty() ? claim_key(job.task, job.args, job.kwargs) : claim_key(job.task, key),
+              vector["claim"].text());
   });
 }
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from leveret.contract import MAX_LINE_BYTES, Refused, decode_line, signature, split_lines
+from leveret.once import Once
 from support.schema import Schema
 
 CONTRACTS = Path(__file__).resolve().parents[2] / "contracts"
@@ -136,6 +137,13 @@ def test_what_leveret_writes_fits_its_schema(vector: dict[str, Any]) -> None:
 def test_message_is_signed_as_its_vector_says(vector: dict[str, Any]) -> None:
     told = {name: vector[name] for name in ("id", "queue", "reply", "headers")}
     assert signature(vector["key"], vector["secret"], body=vector["body"].encode(), **told) == vector["signature"]
+
+
+@pytest.mark.parametrize("vector", vectors("claims.jsonl"))
+def test_a_job_claims_what_its_vector_says(vector: dict[str, Any]) -> None:
+    line = vector["line"].encode()
+    once = Once(until="end").changed(vector["idempotency_key"], None, None)
+    assert once.claim_of_line(json.loads(line)["task"], line)[0] == vector["claim"]
 
 
 def test_schemas_refuse_what_is_not_theirs() -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PLUGINS = Path(__file__).resolve().parent / "plugins"
+PROGRAMS = Path(__file__).resolve().parent / "programs"
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +33,14 @@ def effects(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The plugin of plugins/effects.cpp."""
     built = tmp_path_factory.mktemp("plugins") / "effects.so"
     leveret("build", PLUGINS / "effects.cpp", "-o", built)
+    return built
+
+
+@pytest.fixture(scope="session")
+def sender(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program of programs/sender.cpp."""
+    built = tmp_path_factory.mktemp("programs") / "sender"
+    leveret("build", "--exe", PROGRAMS / "sender.cpp", "-o", built)
     return built
 
 

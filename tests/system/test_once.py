@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -205,10 +206,57 @@ def test_signed_messages_keep_their_keys(place: Place, monkeypatch: pytest.Monke
         assert app.send_task("until_end", ["retried"], queue=place.queue, unique_until="end").id != first.id
 
 
-def test_rabbitmq_without_a_store_says_what_is_missing(node: RabbitNode) -> None:
+def send_by_cpp(sender: Path, url: str, queue: str, task: str, argument: object, *settings: str) -> str:
+    """Return the id of a job that a C++ program sent, or what it said."""
+    words: list[str | Path] = [sender, url, queue, task, json.dumps(argument), *settings]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    return done.stderr if done.returncode else done.stdout.strip()
+
+
+def test_python_and_cpp_senders_find_each_others_jobs(place: Place, sender: Path) -> None:
+    send = functools.partial(send_by_cpp, sender, place.url, place.queue)
+    with leveret.App(place.url) as app:
+
+        @app.task(queue=place.queue, idempotency_key="number")
+        def once(number: int) -> None: ...
+
+        @app.native(queue=place.queue, unique_until="end")
+        def rebuild(index: Any) -> None: ...
+
+        assert send("once", 7, "idempotency_key=7") == once.send(7).id
+        assert once.send(8).id == send("once", 8, "idempotency_key=8")
+        assert once.options(idempotency_key="ü 17").send(0).id == send("once", 0, "idempotency_key=ü 17")
+        assert send("rebuild", 8, "idempotency_key=8") != once.send(8).id, "each task has keys of its own"
+        for argument in ("é 🐇", 1.5e-7, 1e22, 2**64 - 1, {"b": [1.0, None], "a": {"é": True, "z": -0.0}}):
+            first = rebuild.send(argument).id
+            assert send("rebuild", argument, "unique_until=end") == first
+            other = send("rebuild", [argument], "unique_until=end")
+            assert rebuild.send([argument]).id == other != first
+
+
+def test_python_and_cpp_senders_share_the_order_of_a_key(place: Place, sender: Path) -> None:
+    key = "Kundin 7 é"
+    ran: list[int] = []
+    with leveret.App(place.url) as app:
+
+        @app.task(queue=place.queue, ordered=True)
+        def book(amount: int) -> None:
+            ran.append(amount)
+
+        for amount in range(0, 6, 2):
+            book.options(key=key).send(amount)
+            assert send_by_cpp(sender, place.url, place.queue, "book", amount + 1, f"key={key}").endswith("/1")
+        assert app.worker(threads=4).run_until_idle(timeout=PATIENCE).succeeded == 6
+    assert ran == [0, 1, 2, 3, 4, 5]
+
+
+def test_rabbitmq_without_a_store_says_what_is_missing(node: RabbitNode, sender: Path) -> None:
     with leveret.App(node.url) as app:
         with pytest.raises(leveret.Unsupported, match=r"keeps no keys; name a store that does: \?results=redis://"):
             app.send_task("work", [1], idempotency_key="k")
         queue = f"once-{uuid.uuid4().hex[:12]}"
         done = command("send", "work", "--url", node.url, "--queue", queue, "--unique-until", "end", expect=2)
         assert "keeps no keys" in done.stderr
+        said = send_by_cpp(sender, node.url, queue, "work", 1, "idempotency_key=k")
+        assert "cannot send a job that is to be there once" in said
+        assert "keeps no keys; name a store that does: ?results=redis://" in said
