@@ -53,9 +53,9 @@ class LEVERET_VISIBLE_TYPE sent_jobs {
     messages_.push_back({std::string(id), jobs});
     size_ += jobs;
   }
-  /// Where the next job is: jobs with keys.
-  LEVERET_HIDDEN void append_place(std::size_t message, std::uint32_t line) {
-    places_.push_back({static_cast<std::uint32_t>(message), line});
+  /// Where the next job is, its message counted from 0: jobs with keys.
+  LEVERET_HIDDEN void append_place(std::size_t index, std::uint32_t line) {
+    places_.push_back({static_cast<std::uint32_t>(index), line});
     size_ = places_.size();
   }
 

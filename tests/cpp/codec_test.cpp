@@ -65,8 +65,30 @@ TEST(Decode, WhatIsWrittenIsPlain) {
     const std::size_t size = line.size() - 1;
     line.append(body::kPadding, ' ');
     plain_job read;
-    EXPECT_TRUE(plain_reader().read(std::string_view(line).substr(0, size), words.data(), strings.data(), read)) << line;
+    EXPECT_TRUE(plain_reader().read(std::string_view(line).substr(0, size), words.data(), strings.data(), read))
+        << line;
     EXPECT_EQ(read.task, "work");
+  }
+}
+
+// Lines that begin as the one before are not read from their beginning.
+TEST(Decode, PlainLinesOfSeveralTasksTakeTurns) {
+  line_codec codec;
+  decoded_job job;
+  refused_line why;
+  const auto decode = [&](const std::string& line) {
+    const body bytes(line);
+    return codec.decode(bytes.view(), job, why) ? std::string(job.task) + to_json(job.args) : to_string(why.code);
+  };
+  const std::string longest(255, 'x');
+  for (const std::string& task : {std::string("work"), std::string("work"), std::string("walk"), std::string("w"),
+                                  std::string("work2"), longest, std::string("work"), std::string("wor")}) {
+    EXPECT_EQ(decode(R"({"task":")" + task + R"(","args":[1],"retry_count":0})"), task + "[1]");
+    EXPECT_EQ(decode(R"({"task":")" + task + R"(","args":[2],"retry_count":0})"), task + "[2]");
+    EXPECT_EQ(decode(R"({"task":")" + task + R"(","retry_count":2})"), task + "[]");
+    EXPECT_EQ(decode(R"({"task":")" + longest + R"(x","args":[3],"retry_count":0})"), "bad_field");
+    EXPECT_EQ(decode(R"({"task":")" + task + R"(","args":[4],"retry_count":0})"), task + "[4]");
+    EXPECT_EQ(decode(R"({"task": "spaced","args":[5],"retry_count":0})"), "spaced[5]");
   }
 }
 
