@@ -252,6 +252,7 @@ struct client::state {
   }
 
   void want(const std::string& id) {
+    if (!options.takes_results) return;
     const std::lock_guard<std::mutex> lock(mutex);
     wanted.try_emplace(id);
   }

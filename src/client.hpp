@@ -27,6 +27,8 @@ struct client_options {
   std::size_t batch_bytes = 64u << 10;
   /// How long a job that is sent alone waits for others to share its message with.
   std::chrono::microseconds linger{0};
+  /// Whether somebody will ask for results of what is sent here: else what comes is not kept for him.
+  bool takes_results = true;
   /// Called with every message before it is published, on the publishing thread; with one that claims a key when it is
   /// stored, on the loop. For tests.
   std::function<void(const message&)> on_publish;

@@ -26,7 +26,13 @@
 
 struct leveret_producer {
   leveret::core::client client;
-  explicit leveret_producer(const std::string& url) : client(url) {}
+  explicit leveret_producer(const std::string& url) : client(url, options()) {}
+
+  static leveret::core::client_options options() {
+    leveret::core::client_options o;
+    o.takes_results = false;  // the ABI sends only: results are kept for others
+    return o;
+  }
 };
 
 struct leveret_batch {
