@@ -256,7 +256,9 @@ MUTANTS = (
     Mutant(
         "a job that is unique until its start keeps its key",
         "src/claimed_work.cpp",
-        "  let_go_([at = weak_from_this()](bool ours) {\n    if (const auto self = at.lock()) self->run_job(ours);\n  });",
+        "  let_go_([at = weak_from_this()](bool ours) {\n"
+        "    if (const auto self = at.lock()) self->run_job(ours);\n"
+        "  });",
         "  run_job(true);",
         "producer_keys_test",
     ),
