@@ -16,8 +16,8 @@ import suite  # noqa: E402 - the same
 JOBS = 10_000
 
 
-def a_round(tmp_path: Path, patience: float = 60.0) -> peers_part.Round:
-    return peers_part.Round(peers_part.OURS, measure.PYTHON, None, tmp_path, patience)
+def a_round(tmp_path: Path, patience: float = 60.0, *, results: bool = False) -> peers_part.Round:
+    return peers_part.Round(peers_part.OURS, measure.PYTHON, peers_part.Servers(results=results), tmp_path, patience)
 
 
 def test_a_round_counts_what_was_executed(tmp_path: Path) -> None:
@@ -47,6 +47,16 @@ def test_a_worker_that_drops_one_job_in_ten_thousand_is_not_measured(
     monkeypatch.setitem(dropping.environ, "BENCH_LOST", str(JOBS // 2))
     with pytest.raises(measure.NotMeasuredError, match=r"10,019 of 10,020 jobs were executed"):
         dropping.run("many", JOBS)
+
+
+@pytest.mark.parametrize("how", ["one", "many"])
+def test_results_that_are_read_wrong_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    rate, _ = a_round(tmp_path, results=True).run(how, 100)
+    assert rate > 0
+    wrong = a_round(tmp_path, results=True)
+    monkeypatch.setitem(wrong.environ, "BENCH_WRONG", "50")
+    with pytest.raises(measure.NotMeasuredError, match="the results read sum up to 5051, not to 5050"):
+        wrong.run(how, 100)
 
 
 def test_a_contender_that_fails_is_out_and_its_row_says_why() -> None:
