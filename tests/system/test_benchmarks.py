@@ -9,8 +9,11 @@ import pytest
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 sys.path[:0] = [str(BENCHMARKS), str(BENCHMARKS.parent / "tests")]
 
-import measure  # noqa: E402 - beside the suite
+import latency_part  # noqa: E402 - beside the suite
+import measure  # noqa: E402 - the same
+import memory_part  # noqa: E402 - the same
 import peers_part  # noqa: E402 - the same
+import scaling_part  # noqa: E402 - the same
 import suite  # noqa: E402 - the same
 
 JOBS = 10_000
@@ -91,3 +94,33 @@ def test_a_program_that_cannot_be_built_is_a_reason(tmp_path: Path) -> None:
     broken.write_text("int main( {")
     with pytest.raises(measure.NotMeasuredError, match=r"cannot build broken\.cpp"):
         measure.compiled(broken)
+
+
+def test_memory_is_read_after_each_portion_and_all_jobs_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, last = measure.compare(memory_part.contenders(JOBS, lambda _: None), 1, lambda _: None)
+    assert [jobs for jobs, _ in last.points] == list(range(1_000, JOBS + 1, 1_000))
+    assert (first.rates[0], last.rates[0]) == (last.points[0][1], last.points[-1][1])
+    assert min(held for _, held in last.points) > 10  # a Python and its pool
+    assert last.ratio is not None
+    assert last.as_json()["less_is_better"]
+    monkeypatch.setattr(memory_part, "PORTIONS", 7)  # some jobs are never published
+    first, last = measure.compare(memory_part.contenders(JOBS, lambda _: None), 1, lambda _: None)
+    assert first.not_measured == "of 10,000 jobs 9,996 succeeded"
+    assert last.not_measured == "its beginning was not measured"
+
+
+def test_a_worker_that_runs_fewer_jobs_than_were_sent_has_no_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert scaling_part.stepped(2, JOBS)[0] > 0
+    monkeypatch.setattr(scaling_part, "answer_of", lambda _: {"succeeded": JOBS, "seconds": 1.0})  # it never ran
+    with pytest.raises(measure.NotMeasuredError, match=r"of 10,000 jobs 10,000 succeeded, [1-9]\d* messages were left"):
+        scaling_part.stepped(2, JOBS)
+
+
+def test_a_distribution_is_of_all_rounds() -> None:
+    rounds = iter([[float(n) for n in range(500)], [float(n) for n in range(500, 1001)]])
+    (median, slow, *_) = latency_part.contenders("b", lambda: next(rounds), "bound", list)
+    measure.compare([median, slow], 2, lambda _: None)
+    found = median.row.as_json()["percentiles"]
+    assert isinstance(found, dict)
+    assert (len(found), found["1"], found["50"], found["99.9"]) == (100, 10.0, 500.0, 999.0)
+    assert "percentiles" not in slow.row.as_json()
