@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -124,3 +125,46 @@ def test_a_distribution_is_of_all_rounds() -> None:
     assert isinstance(found, dict)
     assert (len(found), found["1"], found["50"], found["99.9"]) == (100, 10.0, 500.0, 999.0)
     assert "percentiles" not in slow.row.as_json()
+
+
+def test_what_was_measured_is_drawn(tmp_path: Path) -> None:
+    def row(part: str, comparison: str, name: str, rate: float, **more: object) -> dict[str, object]:
+        made = measure.Row(part, comparison, name, "1", "x", 10, rates=[rate, 2 * rate])
+        for key, value in more.items():
+            setattr(made, key, value)
+        return made.as_json()
+
+    rows = [
+        row("peers", "one by one", "leveret", 2_000),
+        row("peers", "one by one", "celery", 1_000),
+        row("peers", "one by one", "nobody", 1, not_measured="it failed"),
+        row("scaling", "1,000 steps", "1 process", 1_000_000),
+        row("latency", "send to start, idle, SQLite", "leveret, p50", 900, percentiles={"1": 500.0, "99.9": 2000.0}),
+        row("latency", "send to start, idle, SQLite", "leveret, p99", 1_900),
+        row("memory", "resident memory", "leveret, after 10 jobs", 70, unit="MB"),
+        row("memory", "resident memory", "leveret, after 90 jobs", 71, points=[(10, 70.0), (90, 71.0)], unit="MB"),
+    ]
+    for broker in "SQLite", "RabbitMQ":
+        rows.append(row("scaling", f"drained, results, {broker}", "results on", 1_000_000))
+        for jobs in 1, 100:
+            rows.append(row("scaling", f"drained, jobs a message, {broker}", f"{jobs} jobs", 9_000 * jobs, x=jobs))
+            rows.append(row("scaling", f"drained from a backlog, {broker}", f"{jobs} jobs", 9_000, x=1_000 * jobs))
+    results = tmp_path / "results.json"
+    results.write_text(json.dumps({"rows": rows}))
+    for folder in "first", "second":
+        suite.draw(results, tmp_path / folder)
+    shown = {
+        "peers": ["one by one, jobs/s", "celery", "3,000"],
+        "scaling": ["1 process", "drained, results, SQLite, jobs/s"],
+        "scaling-message": ["jobs a message (logarithmic)", "SQLite", "RabbitMQ", "100"],
+        "scaling-backlog": ["jobs that wait when the worker starts (logarithmic)", "SQLite", "RabbitMQ", "100,000"],
+        "latency": ["send to start, idle, SQLite", "leveret"],
+        "memory": ["resident memory", "MB"],
+    }
+    assert sorted(path.stem for path in (tmp_path / "first").iterdir()) == sorted(shown)
+    for name, words in shown.items():
+        path = tmp_path / f"first/{name}.svg"
+        texts = [element.text for element in ET.parse(path).iter("{http://www.w3.org/2000/svg}text")]  # noqa: S314 - ours
+        assert set(words) <= set(texts), name
+        assert "nobody" not in texts
+        assert path.read_bytes() == (tmp_path / f"second/{name}.svg").read_bytes()
