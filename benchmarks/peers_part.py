@@ -222,6 +222,8 @@ class Round:
         numbers = jobs * (jobs + 1) // 2
         if self._servers.results and read != numbers:
             raise NotMeasuredError(f"the results read sum up to {read}, not to {numbers}")
+        if self._servers.redis is not None and int(self._servers.redis.cli("DBSIZE")) == 0:
+            raise NotMeasuredError("Redis holds no results")
         count, total = self._effects.read()
         if count != WARM_UP + jobs or total != numbers:
             raise NotMeasuredError(

@@ -6,6 +6,8 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from support.rabbitmq_node import RabbitNode
+from support.redis_server import RedisServer
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 sys.path[:0] = [str(BENCHMARKS), str(BENCHMARKS.parent / "tests")]
@@ -61,6 +63,20 @@ def test_results_that_are_read_wrong_are_refused(tmp_path: Path, monkeypatch: py
     monkeypatch.setitem(wrong.environ, "BENCH_WRONG", "50")
     with pytest.raises(measure.NotMeasuredError, match="the results read sum up to 5051, not to 5050"):
         wrong.run(how, 100)
+
+
+def test_results_that_a_redis_should_hold_and_does_not_are_refused(
+    tmp_path: Path, node: RabbitNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RedisServer() as redis:
+        servers = peers_part.Servers(node, redis, results=True)
+        rate, _ = peers_part.Round(peers_part.OURS, measure.PYTHON, servers, tmp_path).run("many", 100)
+        assert rate > 0
+        elsewhere = peers_part.Round(peers_part.OURS, measure.PYTHON, servers, tmp_path)
+        monkeypatch.setattr(elsewhere, "_url", node.url)
+        monkeypatch.setitem(elsewhere.environ, "BENCH_URL", node.url)
+        with pytest.raises(measure.NotMeasuredError, match="Redis holds no results"):
+            elsewhere.run("many", 100)
 
 
 def test_a_contender_that_fails_is_out_and_its_row_says_why() -> None:
