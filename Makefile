@@ -53,7 +53,7 @@ format: ## format Python and C++ in place
 	@$(PYTHON) scripts/setup --test
 	@.venv/bin/python scripts/check --format
 
-bench: ## Leveret beside its peers and the page that it began with, some 15 minutes; ARGS="publish --rounds 3"
+bench: ## Leveret beside its peers and the page that it began with, some 30 minutes; ARGS="publish --rounds 3"
 	@$(PYTHON) scripts/setup --test
 	@.venv/bin/python benchmarks/suite.py $(ARGS)
 

@@ -110,16 +110,26 @@ def pinged(node: RabbitNode) -> list[float]:
         node.ctl("delete_queue", queue)
 
 
+def distribution(values: list[float]) -> dict[str, float]:
+    """Return the percentiles 1 to 99 and 99.9 of values."""
+    cuts = statistics.quantiles(values, n=1000, method="inclusive")
+    return {f"{cut / 10:g}": round(cuts[cut - 1], 1) for cut in (*range(10, 1000, 10), 999)}
+
+
 class Twice:
-    """One measurement, of which two rows take a percentile each."""
+    """One measurement, of which two rows take a percentile each; `percentiles` is of all rounds so far."""
 
     def __init__(self, measure: Callable[[], list[float]]) -> None:
+        self.percentiles: dict[str, float] = {}
         self._measure = measure
         self._left: list[float] | None = None
+        self._all: list[float] = []
 
     def median(self) -> tuple[float, None]:
         """Measure; return the median."""
         self._left = self._measure()
+        self._all += self._left
+        self.percentiles.update(distribution(self._all))
         return percentile(self._left, 50), None
 
     def slow(self) -> tuple[float, None]:
@@ -140,6 +150,8 @@ def contenders(
         for what, once in (("p50", both.median), (f"p{SLOW}", both.slow)):
             row = Row("latency", f"send to start, idle, {broker}", f"{name}, {what}", version, "suite.py latency", JOBS)
             row.unit, row.reference = "µs", f"{bound}, {what}"
+            if once == both.median:
+                row.percentiles = both.percentiles
             out.append(Contender(row, once))
     return out
 

@@ -33,7 +33,8 @@ class Row:
     """One contender of one comparison.
 
     `rates` has a figure for each round, in `unit`; `reference` is the name of the row of the same comparison that
-    `ratio` divides by, round by round, and takes the median of.
+    `ratio` divides by, round by round, and takes the median of. For plots: `x` is where it stands on its comparison's
+    axis; `percentiles` are those of single figures, of all rounds; `points` is how its figure came about.
     """
 
     part: str
@@ -49,6 +50,9 @@ class Row:
     reference: str = ""
     ratio: float | None = None
     unit: str = "jobs/s"
+    x: float | None = None
+    percentiles: dict[str, float] = field(default_factory=dict)
+    points: list[tuple[float, float]] = field(default_factory=list)
 
     @property
     def median(self) -> float:
@@ -57,8 +61,8 @@ class Row:
 
     @property
     def less_is_better(self) -> bool:
-        """Whether the figures are times."""
-        return self.unit == "µs"
+        """Whether the figures are times or memory."""
+        return self.unit in {"µs", "MB"}
 
     @property
     def best(self) -> float:
@@ -67,7 +71,7 @@ class Row:
 
     def as_json(self) -> dict[str, object]:
         """Return it with median, best and spread (best less worst, over the median)."""
-        out = {key: value for key, value in asdict(self).items() if value not in ("", None)}
+        out = {key: value for key, value in asdict(self).items() if value not in ("", None, {}, [])}
         out["rates"] = [round(rate, 1) for rate in self.rates]
         out["less_is_better"] = self.less_is_better
         if self.not_measured:

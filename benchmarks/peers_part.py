@@ -1,7 +1,8 @@
 """Part `peers`: jobs sent and executed by Python: Leveret beside Celery, Dramatiq, Taskiq, Huey and FlexiQ.
 
 The worker runs and has executed warm-up jobs; the clock goes from the first send to the last execution that its handler
-counted. Then each job must have been executed once, and the broker hold nothing any more, or the row is refused.
+counted; where results are read, to the last that the producer read. Then each job must have been executed once, the
+results read be right in sum, and the broker hold nothing any more, or the row is refused.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ import sys
 import tempfile
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import leveret
 from environments import environment, version_in
@@ -33,6 +35,7 @@ from measure import (
     running,
     wait_until,
 )
+from support.redis_server import RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -67,20 +70,21 @@ class Peer:
 CELERY = Peer(
     "celery",
     "celery",
+    extras=("celery[redis]",),
     module=("celery", "-A", "celery_peer", "worker", "-c", PROCESSES, "--loglevel", "ERROR", "--without-gossip"),
     note="quorum queue, confirms, acks_late, prefork",
 )
 DRAMATIQ = Peer(
     "dramatiq",
     "dramatiq",
-    extras=("dramatiq[rabbitmq]",),
+    extras=("dramatiq[rabbitmq,redis]",),
     module=("dramatiq", "dramatiq_peer", "--processes", PROCESSES, "--threads", "8"),
     note="durable classic queue (its own choice), confirms",
 )
 TASKIQ = Peer(
     "taskiq",
     "taskiq",
-    extras=("taskiq-aio-pika",),
+    extras=("taskiq-aio-pika", "taskiq-redis"),
     module=("taskiq", "worker", "taskiq_peer:broker", "--workers", PROCESSES, "--log-level", "ERROR"),
     note="quorum queue, confirms",
 )
@@ -101,14 +105,29 @@ FLEXIQ = Peer(
 OURS = Peer("leveret", "leveret")
 
 
+@dataclass(frozen=True)
+class Servers:
+    """What a comparison runs on: a RabbitMQ, else a file; where results are read, a Redis for them, else the broker."""
+
+    node: RabbitNode | None = None
+    redis: RedisServer | None = None
+    results: bool = False
+
+    @property
+    def pids(self) -> list[int]:
+        """Their processes."""
+        return [server.pid for server in (self.node, self.redis) if server is not None]
+
+
 class Round:
     """One measurement of a peer: a queue or file of its own, a worker, a producer, effects counted."""
 
-    def __init__(self, peer: Peer, python: str, node: RabbitNode | None, folder: Path, patience: float = 60.0) -> None:
+    def __init__(self, peer: Peer, python: str, servers: Servers, folder: Path, patience: float = 60.0) -> None:
         self._patience = patience
         self._peer = peer
         self._python = python
-        self._node = node
+        self._servers = servers
+        self._node = node = servers.node
         self._folder = folder
         self._queue = f"bench-{peer.name}-{uuid.uuid4().hex[:8]}"
         self._file = folder / f"{self._queue}.db"
@@ -117,12 +136,15 @@ class Round:
             self._url = node.url
         else:
             self._url = f"sqlite:///{self._file}" if peer is OURS else str(self._file)
+        if servers.redis is not None and peer is OURS:
+            self._url += f"?results={quote(servers.redis.url, safe='')}"
         self._effects = Effects.create(str(folder / f"{self._queue}.effects"))
         self.environ = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("LEVERET_", "BENCH_"))},
             "BENCH_URL": self._url,
             "BENCH_QUEUE": self._queue,
             "BENCH_EFFECTS": str(folder / f"{self._queue}.effects"),
+            "BENCH_RESULTS": servers.redis.url if servers.redis else "broker" if servers.results else "",
             "PYTHONPATH": str(FOLDER),
         }
 
@@ -162,7 +184,13 @@ class Round:
         raise NotMeasuredError(f"{done:,} of {count:,} jobs were executed; {last_lines(self._log)}")
 
     def run(self, how: str, jobs: int) -> tuple[float, float]:
-        """Measure: jobs a second from the first send to the last execution, and processor seconds of all that ran."""
+        """Measure: jobs a second from the first send to the last execution, and processor seconds of all that ran.
+
+        Where results are read it is to the last result, by the producer's clock.
+        """
+        if self._servers.redis is not None:
+            self._servers.redis.start()
+            self._servers.redis.cli("FLUSHALL")
         with (
             running(self._worker(), self._log, self.environ, self._folder) as worker,
             self._producer(how, jobs) as producer,
@@ -172,22 +200,32 @@ class Round:
             if producer.stdout.readline().strip() != "ready":
                 raise NotMeasuredError(f"its producer did not start: {last_lines(self._log)}")
             self._executed(WARM_UP)
-            everybody = [worker.pid, producer.pid, *([self._node.pid] if self._node else [])]
+            everybody = [worker.pid, producer.pid, *self._servers.pids]
             used = processor_seconds(everybody)
             began = time.perf_counter()
             producer.stdin.write("go\n")
             producer.stdin.flush()
             self._executed(WARM_UP + jobs)
             seconds = time.perf_counter() - began
-            used = processor_seconds(everybody) - used
-            if "seconds" not in json.loads(producer.stdout.readline() or "{}"):
+            if not self._servers.results:
+                used = processor_seconds(everybody) - used
+            answer = json.loads(producer.stdout.readline() or "{}")
+            if self._servers.results:
+                used = processor_seconds(everybody) - used
+                seconds = answer.get("seconds", 0)
+            if "seconds" not in answer:
                 raise NotMeasuredError(f"its producer failed: {last_lines(self._log)}")
-        self._check(jobs)
+        self._check(jobs, answer.get("sum"))
         return jobs / seconds, used
 
-    def _check(self, jobs: int) -> None:
+    def _check(self, jobs: int, read: int | None) -> None:
+        numbers = jobs * (jobs + 1) // 2
+        if self._servers.results and read != numbers:
+            raise NotMeasuredError(f"the results read sum up to {read}, not to {numbers}")
+        if self._servers.redis is not None and int(self._servers.redis.cli("DBSIZE")) == 0:
+            raise NotMeasuredError("Redis holds no results")
         count, total = self._effects.read()
-        if count != WARM_UP + jobs or total != jobs * (jobs + 1) // 2:
+        if count != WARM_UP + jobs or total != numbers:
             raise NotMeasuredError(
                 f"of {jobs:,} jobs each once, {count - WARM_UP:,} were executed, not all of them once"
             )
@@ -211,25 +249,32 @@ class Round:
 
 @dataclass(frozen=True)
 class Entry:
-    """A peer in a comparison: how it sends, `one` by one or `many` at once, and how many jobs a round has."""
+    """A peer in a comparison: how it sends, `one` by one or `many` at once, and how many jobs a round has.
+
+    `name` and `note` are the row's, where they are not the peer's.
+    """
 
     peer: Peer
     how: str
     jobs: int
+    name: str = ""
+    note: str = ""
 
 
-def contender(entry: Entry, comparison: str, node: RabbitNode | None, folder: Path) -> Contender:
+def contender(entry: Entry, comparison: str, servers: Servers, folder: Path) -> Contender:
     """Prepare a peer for a comparison."""
     peer = entry.peer
+    if entry.name == BY_BROKER:
+        servers = replace(servers, redis=None)
     row = Row(
         part="peers",
         comparison=comparison,
-        name=peer.name,
+        name=entry.name or peer.name,
         version=leveret.__version__ if peer is OURS else "",
         command="python benchmarks/suite.py peers",
         jobs=entry.jobs,
-        note=peer.note,
-        reference="celery" if node is not None else "huey",
+        note=entry.note or peer.note,
+        reference="celery" if servers.node is not None else "huey",
     )
     python = PYTHON
     if peer is not OURS:
@@ -238,8 +283,12 @@ def contender(entry: Entry, comparison: str, node: RabbitNode | None, folder: Pa
             row.version = version_in(python, peer.package)
         except NotMeasuredError as why:
             row.not_measured = str(why)
-    return Contender(row, lambda: Round(peer, python, node, folder).run(entry.how, entry.jobs))
+    return Contender(row, lambda: Round(peer, python, servers, folder).run(entry.how, entry.jobs))
 
+
+BY_BROKER = "leveret, no store"
+STORED = "each result stored in Redis before its job is done, and pushed to its sender by RabbitMQ, who reads that"
+PUSHED = "its default: results are pushed to their sender by RabbitMQ, and kept nowhere else"
 
 COMPARISONS = {
     "one by one, RabbitMQ": (
@@ -260,14 +309,33 @@ COMPARISONS = {
         Entry(HUEY, "one", 5_000),
         Entry(FLEXIQ, "many", 10_000),
     ),
+    "one by one, results read, RabbitMQ": (
+        Entry(OURS, "one", 3_000, note=STORED),
+        Entry(OURS, "one", 3_000, BY_BROKER, PUSHED),
+        Entry(CELERY, "one", 3_000),
+        Entry(DRAMATIQ, "one", 3_000),
+        Entry(TASKIQ, "one", 3_000),
+    ),
+    "as many at once as it can, results read, RabbitMQ": (
+        Entry(OURS, "many", 1_000_000, note=STORED),
+        Entry(OURS, "many", 1_000_000, BY_BROKER, PUSHED),
+        Entry(CELERY, "one", 3_000),
+        Entry(DRAMATIQ, "one", 3_000),
+        Entry(TASKIQ, "one", 3_000),
+    ),
 }
 
 
 def measure(node: RabbitNode, rounds: int, say: Callable[[str], None]) -> list[Row]:
     """Run the part."""
-    with tempfile.TemporaryDirectory(prefix="leveret-bench-") as temporary:
-        rows: list[Row] = []
-        for comparison, entries in COMPARISONS.items():
-            broker = node if "RabbitMQ" in comparison else None
-            rows += compare([contender(e, comparison, broker, Path(temporary)) for e in entries], rounds, say)
-        return rows
+    redis = RedisServer()
+    try:
+        with tempfile.TemporaryDirectory(prefix="leveret-bench-") as temporary:
+            rows: list[Row] = []
+            for comparison, entries in COMPARISONS.items():
+                read = "results read" in comparison
+                servers = Servers(node if "RabbitMQ" in comparison else None, redis if read else None, read)
+                rows += compare([contender(e, comparison, servers, Path(temporary)) for e in entries], rounds, say)
+            return rows
+    finally:
+        redis.stop()

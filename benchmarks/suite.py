@@ -4,9 +4,9 @@
 
 Parts: `peers`; `publish`, beside a pika loop; `plain`, beside plain rabbitmq-c; `page`, beside the simulated worker of
 the page that it began with; `latency`, beside the disk's sync and plain rabbitmq-c; `scaling`: results, backlog, jobs
-a message. All contenders of a comparison run on one machine, in one run, round by round in turn, on a
-private RabbitMQ or a fresh file, with durable settings. Only jobs that were executed, each once, and settled, count:
-else the row says "not measured", and why.
+a message, processes; `memory`: a worker's, over 100 million jobs. All contenders of a comparison run on one machine, in
+one run, round by round in turn, on a private RabbitMQ or a fresh file, with durable settings. Only jobs that were
+executed, each once, and settled, count: else the row says "not measured", and why.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ MARK = "<!-- measured by benchmarks/suite.py -->"
 sys.path.insert(0, str(ROOT / "tests"))
 
 import latency_part  # noqa: E402 - beside this file
-import page_part  # noqa: E402 - beside this file
+import memory_part  # noqa: E402 - the same
+import page_part  # noqa: E402 - the same
 import peers_part  # noqa: E402 - the same
 import plain_part  # noqa: E402 - the same
 import publish_part  # noqa: E402 - the same
@@ -50,6 +51,7 @@ PARTS: dict[str, Callable[[RabbitNode, int, Callable[[str], None]], list[Row]]] 
     "page": page_part.measure,
     "latency": latency_part.measure,
     "scaling": scaling_part.measure,
+    "memory": memory_part.measure,
 }
 
 
@@ -128,7 +130,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--output", type=Path, help="write the JSON object to a file too")
-    parser.add_argument("--plots", type=Path, metavar="FOLDER", help="with --output: draw its rates as SVG")
+    parser.add_argument("--plots", type=Path, metavar="FOLDER", help="with --output: draw it as SVG")
     parser.add_argument("--page", type=Path, metavar="FILE", help="with --output: put its tables into a page")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="exit code 1 if a ratio is below 0.8 of its")
     chosen = parser.parse_args()

@@ -1,15 +1,16 @@
 """Celery: quorum queue, publisher confirms, acknowledgement after execution, its prefork pool."""
 
 from celery import Celery
-from effects import QUEUE, URL, ran
+from celery.result import AsyncResult, ResultSet
+from effects import QUEUE, RESULTS, URL, ran
 
-app = Celery("bench", broker=URL)
+app = Celery("bench", broker=URL, backend=RESULTS or None)
 app.conf.update(
     broker_transport_options={"confirm_publish": True},
     task_default_queue=QUEUE,
     task_default_queue_type="quorum",
     task_acks_late=True,
-    task_ignore_result=True,
+    task_ignore_result=not RESULTS,
     worker_prefetch_multiplier=64,
     worker_detect_quorum_queues=True,
 )
@@ -21,6 +22,11 @@ def work(number: int, value: int) -> int:  # noqa: ARG001 - the quickstart's sig
     return ran(number)
 
 
-def send(number: int) -> None:
+def send(number: int) -> AsyncResult[int]:
     """Send a job."""
-    work.delay(number, number % 25)
+    return work.delay(number, number % 25)
+
+
+def results(sent: list[AsyncResult[int]], seconds: float) -> list[int]:
+    """Wait for the results, which Redis pushes."""
+    return ResultSet(sent).get(timeout=seconds)

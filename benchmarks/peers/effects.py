@@ -16,8 +16,12 @@ from pathlib import Path
 
 URL = os.environ.get("BENCH_URL", "")
 QUEUE = os.environ.get("BENCH_QUEUE", "bench")
+RESULTS = os.environ.get("BENCH_RESULTS", "")
+"""Where results are kept, which the producer reads: a Redis's url, or `broker`. Without: nobody wants them."""
 LOST = int(os.environ.get("BENCH_LOST", "-1"))
 """The number of a job that the worker pretends to have executed: for the test of the suite."""
+WRONG = int(os.environ.get("BENCH_WRONG", "-1"))
+"""The number of a job that returns another one: for the same test."""
 SLOTS = 1024
 
 
@@ -71,4 +75,4 @@ def ran(number: int) -> int:
     """Count a job; the result that it returns."""
     if effects is not None and number != LOST:
         effects.ran(number)
-    return number
+    return number + 1 if number == WRONG else number

@@ -2,11 +2,15 @@
 
 import asyncio
 
-from effects import QUEUE, URL, ran
+from effects import QUEUE, RESULTS, URL, ran
+from taskiq import AsyncTaskiqTask
 from taskiq_aio_pika import AioPikaBroker
 from taskiq_aio_pika.queue import Queue, QueueType
+from taskiq_redis import RedisAsyncResultBackend
 
 broker = AioPikaBroker(URL, qos=256).with_queue(Queue(name=QUEUE, type=QueueType.QUORUM))
+if RESULTS:
+    broker = broker.with_result_backend(RedisAsyncResultBackend(RESULTS, result_ex_time=86_400))
 
 
 @broker.task
@@ -23,9 +27,22 @@ def open() -> None:  # noqa: A001 - what drive.py calls
     runner.run(broker.startup())
 
 
-def send(number: int) -> None:
+def send(number: int) -> AsyncTaskiqTask[int]:
     """Send a job."""
-    runner.run(work.kiq(number, number % 25))
+    return runner.run(work.kiq(number, number % 25))
+
+
+def results(sent: list[AsyncTaskiqTask[int]], seconds: float) -> list[int]:
+    """Wait for the results."""
+    return runner.run(read(sent, seconds))
+
+
+async def read(sent: list[AsyncTaskiqTask[int]], seconds: float) -> list[int]:
+    """Ask for the results."""
+    ended = [await task.wait_result(check_interval=0.01, timeout=seconds) for task in sent]
+    for one in ended:
+        one.raise_for_error()
+    return [one.return_value for one in ended]
 
 
 def close() -> None:

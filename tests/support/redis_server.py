@@ -65,6 +65,11 @@ class RedisServer:
         """The server's URL."""
         return f"redis://127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        """The server's process."""
+        return self._running().pid
+
     def start(self) -> None:
         """Starts the server, or starts it again on what it had stored, and waits until it answers."""
         if self._process is not None:

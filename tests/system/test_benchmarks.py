@@ -3,21 +3,27 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
+from support.rabbitmq_node import RabbitNode
+from support.redis_server import RedisServer
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 sys.path[:0] = [str(BENCHMARKS), str(BENCHMARKS.parent / "tests")]
 
-import measure  # noqa: E402 - beside the suite
+import latency_part  # noqa: E402 - beside the suite
+import measure  # noqa: E402 - the same
+import memory_part  # noqa: E402 - the same
 import peers_part  # noqa: E402 - the same
+import scaling_part  # noqa: E402 - the same
 import suite  # noqa: E402 - the same
 
 JOBS = 10_000
 
 
-def a_round(tmp_path: Path, patience: float = 60.0) -> peers_part.Round:
-    return peers_part.Round(peers_part.OURS, measure.PYTHON, None, tmp_path, patience)
+def a_round(tmp_path: Path, patience: float = 60.0, *, results: bool = False) -> peers_part.Round:
+    return peers_part.Round(peers_part.OURS, measure.PYTHON, peers_part.Servers(results=results), tmp_path, patience)
 
 
 def test_a_round_counts_what_was_executed(tmp_path: Path) -> None:
@@ -47,6 +53,30 @@ def test_a_worker_that_drops_one_job_in_ten_thousand_is_not_measured(
     monkeypatch.setitem(dropping.environ, "BENCH_LOST", str(JOBS // 2))
     with pytest.raises(measure.NotMeasuredError, match=r"10,019 of 10,020 jobs were executed"):
         dropping.run("many", JOBS)
+
+
+@pytest.mark.parametrize("how", ["one", "many"])
+def test_results_that_are_read_wrong_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    rate, _ = a_round(tmp_path, results=True).run(how, 100)
+    assert rate > 0
+    wrong = a_round(tmp_path, results=True)
+    monkeypatch.setitem(wrong.environ, "BENCH_WRONG", "50")
+    with pytest.raises(measure.NotMeasuredError, match="the results read sum up to 5051, not to 5050"):
+        wrong.run(how, 100)
+
+
+def test_results_that_a_redis_should_hold_and_does_not_are_refused(
+    tmp_path: Path, node: RabbitNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RedisServer() as redis:
+        servers = peers_part.Servers(node, redis, results=True)
+        rate, _ = peers_part.Round(peers_part.OURS, measure.PYTHON, servers, tmp_path).run("many", 100)
+        assert rate > 0
+        elsewhere = peers_part.Round(peers_part.OURS, measure.PYTHON, servers, tmp_path)
+        monkeypatch.setattr(elsewhere, "_url", node.url)
+        monkeypatch.setitem(elsewhere.environ, "BENCH_URL", node.url)
+        with pytest.raises(measure.NotMeasuredError, match="Redis holds no results"):
+            elsewhere.run("many", 100)
 
 
 def test_a_contender_that_fails_is_out_and_its_row_says_why() -> None:
@@ -81,3 +111,76 @@ def test_a_program_that_cannot_be_built_is_a_reason(tmp_path: Path) -> None:
     broken.write_text("int main( {")
     with pytest.raises(measure.NotMeasuredError, match=r"cannot build broken\.cpp"):
         measure.compiled(broken)
+
+
+def test_memory_is_read_after_each_portion_and_all_jobs_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, last = measure.compare(memory_part.contenders(JOBS, lambda _: None), 1, lambda _: None)
+    assert [jobs for jobs, _ in last.points] == list(range(1_000, JOBS + 1, 1_000))
+    assert (first.rates[0], last.rates[0]) == (last.points[0][1], last.points[-1][1])
+    assert min(held for _, held in last.points) > 10  # a Python and its pool
+    assert last.ratio is not None
+    assert last.as_json()["less_is_better"]
+    monkeypatch.setattr(memory_part, "PORTIONS", 7)  # some jobs are never published
+    first, last = measure.compare(memory_part.contenders(JOBS, lambda _: None), 1, lambda _: None)
+    assert first.not_measured == "of 10,000 jobs 9,996 succeeded"
+    assert last.not_measured == "its beginning was not measured"
+
+
+def test_a_worker_that_runs_fewer_jobs_than_were_sent_has_no_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert scaling_part.stepped(2, JOBS)[0] > 0
+    monkeypatch.setattr(scaling_part, "answer_of", lambda _: {"succeeded": JOBS, "seconds": 1.0})  # it never ran
+    with pytest.raises(measure.NotMeasuredError, match=r"of 10,000 jobs 10,000 succeeded, [1-9]\d* messages were left"):
+        scaling_part.stepped(2, JOBS)
+
+
+def test_a_distribution_is_of_all_rounds() -> None:
+    rounds = iter([[float(n) for n in range(500)], [float(n) for n in range(500, 1001)]])
+    (median, slow, *_) = latency_part.contenders("b", lambda: next(rounds), "bound", list)
+    measure.compare([median, slow], 2, lambda _: None)
+    found = median.row.as_json()["percentiles"]
+    assert isinstance(found, dict)
+    assert (len(found), found["1"], found["50"], found["99.9"]) == (100, 10.0, 500.0, 999.0)
+    assert "percentiles" not in slow.row.as_json()
+
+
+def test_what_was_measured_is_drawn(tmp_path: Path) -> None:
+    def row(part: str, comparison: str, name: str, rate: float, **more: object) -> dict[str, object]:
+        made = measure.Row(part, comparison, name, "1", "x", 10, rates=[rate, 2 * rate])
+        for key, value in more.items():
+            setattr(made, key, value)
+        return made.as_json()
+
+    rows = [
+        row("peers", "one by one", "leveret", 2_000),
+        row("peers", "one by one", "celery", 1_000),
+        row("peers", "one by one", "nobody", 1, not_measured="it failed"),
+        row("scaling", "1,000 steps", "1 process", 1_000_000),
+        row("latency", "send to start, idle, SQLite", "leveret, p50", 900, percentiles={"1": 500.0, "99.9": 2000.0}),
+        row("latency", "send to start, idle, SQLite", "leveret, p99", 1_900),
+        row("memory", "resident memory", "leveret, after 10 jobs", 70, unit="MB"),
+        row("memory", "resident memory", "leveret, after 90 jobs", 71, points=[(10, 70.0), (90, 71.0)], unit="MB"),
+    ]
+    for broker in "SQLite", "RabbitMQ":
+        rows.append(row("scaling", f"drained, results, {broker}", "results on", 1_000_000))
+        for jobs in 1, 100:
+            rows.append(row("scaling", f"drained, jobs a message, {broker}", f"{jobs} jobs", 9_000 * jobs, x=jobs))
+            rows.append(row("scaling", f"drained from a backlog, {broker}", f"{jobs} jobs", 9_000, x=1_000 * jobs))
+    results = tmp_path / "results.json"
+    results.write_text(json.dumps({"rows": rows}))
+    for folder in "first", "second":
+        suite.draw(results, tmp_path / folder)
+    shown = {
+        "peers": ["one by one, jobs/s", "celery", "3,000"],
+        "scaling": ["1 process", "drained, results, SQLite, jobs/s"],
+        "scaling-message": ["jobs a message (logarithmic)", "SQLite", "RabbitMQ", "100"],
+        "scaling-backlog": ["jobs that wait when the worker starts (logarithmic)", "SQLite", "RabbitMQ", "100,000"],
+        "latency": ["send to start, idle, SQLite", "leveret"],
+        "memory": ["resident memory", "MB"],
+    }
+    assert sorted(path.stem for path in (tmp_path / "first").iterdir()) == sorted(shown)
+    for name, words in shown.items():
+        path = tmp_path / f"first/{name}.svg"
+        texts = [element.text for element in ET.parse(path).iter("{http://www.w3.org/2000/svg}text")]  # noqa: S314 - ours
+        assert set(words) <= set(texts), name
+        assert "nobody" not in texts
+        assert path.read_bytes() == (tmp_path / f"second/{name}.svg").read_bytes()
