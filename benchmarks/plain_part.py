@@ -28,7 +28,7 @@ SINGLE = 50_000
 THREADS = "4"
 PREFETCH = "1000"
 """As the plain program's."""
-SIZE = 50
+SIZE = 32
 """Bytes of a job that does nothing, as Leveret writes it."""
 
 
