@@ -64,9 +64,9 @@ TEST(Decode, WhatIsWrittenIsPlain) {
     ASSERT_EQ(line.back(), '\n');
     const std::size_t size = line.size() - 1;
     line.append(body::kPadding, ' ');
+    plain_reader reader;
     plain_job read;
-    EXPECT_TRUE(plain_reader().read(std::string_view(line).substr(0, size), words.data(), strings.data(), read))
-        << line;
+    EXPECT_TRUE(reader.read(std::string_view(line).substr(0, size), words.data(), strings.data(), read)) << line;
     EXPECT_EQ(read.task, "work");
   }
 }

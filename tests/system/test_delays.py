@@ -101,11 +101,15 @@ def test_the_way_of_a_long_delay_is_as_long_as_the_delay(
             waited, visited, place = 0.0, [], ""
             while True:
                 place, key, properties, body = take(channel, [*levels, broker.queue])
+                # Of a short level it may have gone on by itself before it was taken.
+                deaths = (properties.headers or {}).get("x-death", [])
+                passed = [death["queue"] for death in deaths if death["queue"] not in visited]
+                passed += [] if place == broker.queue else [place]
+                visited += passed
+                waited += sum(known[level]["x-message-ttl"] for level in passed) / 1000
                 if place == broker.queue:
                     break
-                visited.append(place)
                 arguments = known[place]
-                waited += arguments["x-message-ttl"] / 1000
                 channel.basic_publish(arguments["x-dead-letter-exchange"], key, body, properties, mandatory=True)
             assert len(set(visited)) == len(visited), visited
             assert waited >= delay.total_seconds() - (accepted - sent)
