@@ -3,6 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 ARGS ?=
 MINUTES ?= 10
+CUTS ?= 65536
 
 .PHONY: help setup demo test faults soak mutants test-brokers test-examples wheel test-wheel docs check format bench fuzz clean
 
@@ -22,9 +23,11 @@ faults: ## what breaks, breaks while jobs run: SQLite and RabbitMQ, about 2 minu
 	@$(PYTHON) scripts/setup --test
 	@.venv/bin/python tests/faults/run.py $(ARGS)
 
-soak: ## the same for MINUTES=10 on each broker
+soak: ## the same for MINUTES=10 on each broker; then RabbitMQ sessions cut after each of their first CUTS=65536 bytes
 	@$(PYTHON) scripts/setup --test
 	@.venv/bin/python tests/faults/run.py --seconds $$(( $(MINUTES) * 60 )) --every 0.1 $(ARGS)
+	@CXX=$${CXX:-g++} cmake --preset release >/dev/null && cmake --build build/release --target rabbitmq_cuts_test
+	@LEVERET_TEST_CUTS=$(CUTS) build/release/rabbitmq_cuts_test
 
 mutants: ## faults planted in the product, one at a time: each must turn a test red; some 15 minutes
 	@$(PYTHON) scripts/setup --test
