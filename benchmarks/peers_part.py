@@ -290,19 +290,17 @@ BY_BROKER = "leveret, no store"
 STORED = "each result stored in Redis before its job is done, and pushed to its sender by RabbitMQ, who reads that"
 PUSHED = "its default: results are pushed to their sender by RabbitMQ, and kept nowhere else"
 
+ON_RABBITMQ = (Entry(CELERY, "one", 3_000), Entry(DRAMATIQ, "one", 3_000), Entry(TASKIQ, "one", 3_000))
+
 COMPARISONS = {
     "one by one, RabbitMQ": (
         Entry(OURS, "one", 10_000),
-        Entry(CELERY, "one", 3_000),
-        Entry(DRAMATIQ, "one", 3_000),
-        Entry(TASKIQ, "one", 3_000),
+        *ON_RABBITMQ,
     ),
     "one by one, SQLite": (Entry(OURS, "one", 10_000), Entry(HUEY, "one", 5_000), Entry(FLEXIQ, "one", 3_000)),
     "as many at once as it can, RabbitMQ": (
         Entry(OURS, "many", 1_000_000),
-        Entry(CELERY, "one", 3_000),
-        Entry(DRAMATIQ, "one", 3_000),
-        Entry(TASKIQ, "one", 3_000),
+        *ON_RABBITMQ,
     ),
     "as many at once as it can, SQLite": (
         Entry(OURS, "many", 1_000_000),
@@ -312,16 +310,12 @@ COMPARISONS = {
     "one by one, results read, RabbitMQ": (
         Entry(OURS, "one", 3_000, note=STORED),
         Entry(OURS, "one", 3_000, BY_BROKER, PUSHED),
-        Entry(CELERY, "one", 3_000),
-        Entry(DRAMATIQ, "one", 3_000),
-        Entry(TASKIQ, "one", 3_000),
+        *ON_RABBITMQ,
     ),
     "as many at once as it can, results read, RabbitMQ": (
         Entry(OURS, "many", 1_000_000, note=STORED),
         Entry(OURS, "many", 1_000_000, BY_BROKER, PUSHED),
-        Entry(CELERY, "one", 3_000),
-        Entry(DRAMATIQ, "one", 3_000),
-        Entry(TASKIQ, "one", 3_000),
+        *ON_RABBITMQ,
     ),
 }
 

@@ -73,23 +73,8 @@ void append(std::string& out, const tape& nodes, std::size_t at) {
     case 'd':
       append_python_double(out, nodes.real(at));
       break;
-    case 'l':
-      json::append_integer(out, nodes.integer(at));
-      break;
-    case 'u':
-      json::append_unsigned(out, nodes.uinteger(at));
-      break;
-    case '"':
-      json::append_string(out, nodes.string(at));
-      break;
-    case 't':
-      out.append("true");
-      break;
-    case 'f':
-      out.append("false");
-      break;
     default:
-      out.append("null");
+      append_scalar(out, nodes, at);
   }
 }
 

@@ -174,6 +174,16 @@ std::size_t append_value(std::string& out, const tape& nodes, std::size_t at) {
       out.push_back(type == '[' ? ']' : '}');
       break;
     }
+    default:
+      append_scalar(out, nodes, at);
+  }
+  return nodes.after(at);
+}
+
+}  // namespace
+
+void append_scalar(std::string& out, const tape& nodes, std::size_t at) {
+  switch (nodes.type(at)) {
     case 'l':
       json::append_integer(out, nodes.integer(at));
       break;
@@ -195,10 +205,7 @@ std::size_t append_value(std::string& out, const tape& nodes, std::size_t at) {
     default:
       out.append("null");
   }
-  return nodes.after(at);
 }
-
-}  // namespace
 
 leveret_value empty_array() { return the_empties().array; }
 leveret_value empty_object() { return the_empties().object; }

@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <string>
 #include <string_view>
 
 namespace leveret::core {
@@ -77,5 +78,8 @@ inline leveret_value to_value(const simdjson::dom::document& document, std::size
 /// Values that outlive every line: what absent `args` and `kwargs` are.
 [[nodiscard]] leveret_value empty_array();
 [[nodiscard]] leveret_value empty_object();
+
+/// Appends the JSON text of a value that is no array or object.
+void append_scalar(std::string& out, const tape& nodes, std::size_t at);
 
 }  // namespace leveret::core

@@ -17,6 +17,7 @@
 
 #include "client.hpp"
 #include "cpp/support/folder.hpp"
+#include "cpp/support/invalid.hpp"
 #include "ids.hpp"
 #include "ordered.hpp"
 #include "registry.hpp"
@@ -32,16 +33,6 @@ namespace core = leveret::core;
 struct silent_log final : core::log_sink {
   void log(leveret_log_level, std::string_view, std::string_view, std::string_view) override {}
 };
-
-template <class F>
-std::string invalid(F&& f) {
-  try {
-    f();
-  } catch (const std::invalid_argument& wrong) {
-    return wrong.what();
-  }
-  return {};
-}
 
 /// Each broker, of the test's own.
 class producer_keys_test : public ::testing::TestWithParam<const char*> {

@@ -17,6 +17,7 @@
 
 #include "client.hpp"
 #include "codec.hpp"
+#include "cpp/support/invalid.hpp"
 #include "thread_loop.hpp"
 #include "transport.hpp"
 
@@ -188,16 +189,6 @@ TEST_F(producer_test, a_bad_row_keeps_those_before_it_and_sends_none_after) {
     EXPECT_STREQ(wrong.what(), "after 2 jobs: args[0]: NaN is not JSON");
   }
   EXPECT_EQ(lines("native").size(), 2U);
-}
-
-template <class F>
-std::string invalid(F&& f) {
-  try {
-    f();
-  } catch (const std::invalid_argument& wrong) {
-    return wrong.what();
-  }
-  return {};
 }
 
 TEST_F(producer_test, mistakes_are_invalid_arguments_and_nothing_is_sent) {

@@ -200,6 +200,22 @@ def test_a_job_is_shown_wherever_it_is(app: leveret.App, url: str) -> None:
     assert "nothing is known" in cli("jobs", "show", "nonsense/1", "--url", url, expect=2)[1]
 
 
+def test_jobs_whose_results_are_in_one_line_are_shown_each(app: leveret.App, url: str) -> None:
+    @app.task
+    def twice(x: int) -> int:
+        return 2 * x
+
+    jobs = twice.send_many([(x,) for x in range(3)])
+    app.worker(queues=["default"]).run_until_idle(60)
+    message, _, _ = jobs[0].id.rpartition("/")
+    (chunk,) = [chunk for *_, chunk in app.client().fetch_results([message])]
+    assert chunk == b'{"line":1,"results":[0,2,4]}\n'
+    for x, job in enumerate(jobs):
+        shown = answer("jobs", "show", job.id, "--url", url)["job"]
+        assert (shown["id"], shown["state"], shown["result"]) == (job.id, "succeeded", 2 * x)
+    assert "nothing is known" in cli("jobs", "show", f"{message}/4", "--url", url, expect=2)[1]
+
+
 def test_a_job_that_waits_for_its_retry_is_found_in_its_new_message(app: leveret.App, url: str) -> None:
     @app.task
     def again() -> None:

@@ -112,6 +112,23 @@ def test_unwanted_results_are_refused_at_once(app: leveret.App, tasks: dict[str,
         job.state()
 
 
+def test_a_result_of_another_type_in_a_run_of_results_is_that_jobs_alone(app: leveret.App) -> None:
+    @app.task
+    def sometimes(n: int) -> int:
+        wrong: Any = "odd" if n % 2 else n
+        result: int = wrong
+        return result
+
+    jobs = sometimes.send_many([(n,) for n in range(6)])
+    finish(app)
+    for n, ended in enumerate(app.results(jobs, timeout=30)):
+        assert ended.state == "succeeded"
+        if n % 2:
+            assert isinstance(ended.failure, leveret.ResultMismatch)
+        else:
+            assert ended.result == n
+
+
 def test_a_result_of_another_type_is_a_failure_in_the_stream(app: leveret.App) -> None:
     @app.task
     def text() -> str:

@@ -266,7 +266,7 @@ def _find(broker: Client, id_: str) -> dict[str, Any]:
                 run = row.pop("results", None)
                 if run is not None and 0 <= behind < len(run):
                     behind, row["result"] = 0, run[behind]
-                if behind == 0 and row:
+                if behind == 0:
                     told = json.loads(broker.progress(id_) or "null")
                     return {"id": id_, "state": row.pop("state", "succeeded"), **row, "progress": told}
     raise NotFound(
