@@ -108,9 +108,10 @@ class client_handle {
 
 using wanted_claim = std::optional<std::tuple<std::string, int, std::int64_t>>;
 
-core::envelope make_envelope(const std::string& queue, std::int64_t delay_ms, bool want_results,
+core::envelope make_envelope(const std::string& queue, std::int64_t delay_ms, bool want_results, std::uint32_t shards,
                              const wanted_claim& once = std::nullopt) {
   core::envelope e;
+  e.shards = shards;
   e.queue = queue;
   if (delay_ms > 0) {
     e.due = core::wall_clock_now() + delay_ms;
@@ -140,11 +141,12 @@ std::string group_of(const line_writer& writer, bool want_results) {
 
 /// Gives (message id, line, jobs of the message); 0 jobs: nothing was stored, and this is where the first one is.
 nb::tuple send(const client_handle& self, const line_writer& writer, const nb::tuple& args, const nb::dict& kwargs,
-               const std::string& queue, std::int64_t delay_ms, bool want_results, const wanted_claim& once) {
+               const std::string& queue, std::int64_t delay_ms, bool want_results, const wanted_claim& once,
+               std::uint32_t shards) {
   text_buffer line;
   if (!writer.write(line, args.ptr(), kwargs.ptr())) throw nb::python_error();
   const std::shared_ptr<core::client> client = self.get();
-  const core::envelope e = make_envelope(queue, delay_ms, want_results, once);
+  const core::envelope e = make_envelope(queue, delay_ms, want_results, shards, once);
   core::sent_job sent;
   {
     const nb::gil_scoped_release released;
@@ -156,9 +158,9 @@ nb::tuple send(const client_handle& self, const line_writer& writer, const nb::t
 
 /// As `send`, for a line that is checked.
 nb::tuple send_line(const client_handle& self, const nb::bytes& line, const std::string& queue, std::int64_t delay_ms,
-                    bool want_results, const wanted_claim& once) {
+                    bool want_results, const wanted_claim& once, std::uint32_t shards) {
   const std::shared_ptr<core::client> client = self.get();
-  const core::envelope e = make_envelope(queue, delay_ms, want_results, once);
+  const core::envelope e = make_envelope(queue, delay_ms, want_results, shards, once);
   const std::string_view text(line.c_str(), line.size());
   core::sent_job sent;
   {
@@ -171,10 +173,10 @@ nb::tuple send_line(const client_handle& self, const nb::bytes& line, const std:
 
 void send_soon(const client_handle& self, const line_writer& writer, const nb::tuple& args, const nb::dict& kwargs,
                const std::string& queue, std::int64_t delay_ms, bool want_results, const sent_queue& into,
-               std::uint64_t ticket, const wanted_claim& once) {
+               std::uint64_t ticket, const wanted_claim& once, std::uint32_t shards) {
   text_buffer line;
   if (!writer.write(line, args.ptr(), kwargs.ptr())) throw nb::python_error();
-  self.get()->send_soon(make_envelope(queue, delay_ms, want_results, once), group_of(writer, want_results), line.view(),
+  self.get()->send_soon(make_envelope(queue, delay_ms, want_results, shards, once), group_of(writer, want_results), line.view(),
                         [to = into.shared(), ticket](core::sent_job job, std::exception_ptr failed) {
                           to->put({ticket, std::move(job), std::move(failed)});
                         });
@@ -235,35 +237,36 @@ void init_client(nb::module_& m) {
            "(message id, queue, delay in ms, lines) of what was published since the last call, if it records.")
       .def(
           "send", &send, nb::arg("writer"), nb::arg("args"), nb::arg("kwargs"), nb::arg("queue"), nb::arg("delay_ms"),
-          nb::arg("want_results"), nb::arg("once") = nb::none(),
+          nb::arg("want_results"), nb::arg("once") = nb::none(), nb::arg("shards") = 1,
           nb::sig("def send(self, writer: LineWriter, args: tuple[typing.Any, ...], kwargs: dict[str, typing.Any], "
-                  "queue: str, delay_ms: int, want_results: bool, once: tuple[str, int, int] | None = None) -> "
-                  "tuple[str, int, int]"),
+                  "queue: str, delay_ms: int, want_results: bool, once: tuple[str, int, int] | None = None, "
+                  "shards: int = 1) -> tuple[str, int, int]"),
           "Publishes one job; gives its message's id, its line there, and how many jobs are there, once it is durable. "
           "`once`: the key that it claims, until when (0: the window, 1: its start, 2: its end), the window in ms; if "
           "the key is another job's, that one comes back, and 0 for the jobs.")
       .def("send_line", &send_line, nb::arg("line"), nb::arg("queue"), nb::arg("delay_ms"), nb::arg("want_results"),
-           nb::arg("once"),
+           nb::arg("once"), nb::arg("shards") = 1,
            nb::sig("def send_line(self, line: bytes, queue: str, delay_ms: int, want_results: bool, once: tuple[str, "
-                   "int, int] | None) -> tuple[str, int, int]"),
+                   "int, int] | None, shards: int = 1) -> tuple[str, int, int]"),
            "As `send`, for the checked line of a job, ended by a newline.")
       .def("send_soon", &send_soon, nb::arg("writer"), nb::arg("args"), nb::arg("kwargs"), nb::arg("queue"),
            nb::arg("delay_ms"), nb::arg("want_results"), nb::arg("into"), nb::arg("ticket"),
-           nb::arg("once") = nb::none(),
+           nb::arg("once") = nb::none(), nb::arg("shards") = 1,
            nb::sig("def send_soon(self, writer: LineWriter, args: tuple[typing.Any, ...], "
                    "kwargs: dict[str, typing.Any], queue: str, delay_ms: int, want_results: bool, into: SentQueue, "
-                   "ticket: int, once: tuple[str, int, int] | None = None) -> None"),
+                   "ticket: int, once: tuple[str, int, int] | None = None, shards: int = 1) -> None"),
            "As `send`, without waiting: what became of it comes into `into`.")
       .def(
           "send_many",
           [](const client_handle& self, const line_writer& writer, const nb::object& jobs, const nb::object& args_type,
-             const std::string& queue, std::int64_t delay_ms, bool want_results) {
-            return send_many(self.get(), writer, jobs, args_type, make_envelope(queue, delay_ms, want_results));
+             const std::string& queue, std::int64_t delay_ms, bool want_results, std::uint32_t shards) {
+            return send_many(self.get(), writer, jobs, args_type, make_envelope(queue, delay_ms, want_results, shards));
           },
           nb::arg("writer"), nb::arg("jobs"), nb::arg("args_type"), nb::arg("queue"), nb::arg("delay_ms"),
-          nb::arg("want_results"),
+          nb::arg("want_results"), nb::arg("shards") = 1,
           nb::sig("def send_many(self, writer: LineWriter, jobs: object, args_type: type, queue: str, delay_ms: int, "
-                  "want_results: bool) -> tuple[list[tuple[str, int]], Exception | None, BaseException | None]"),
+                  "want_results: bool, shards: int = 1) -> "
+                  "tuple[list[tuple[str, int]], Exception | None, BaseException | None]"),
           "Publishes jobs: the messages accepted, what publishing failed with, what the iterable or an argument "
           "raised.")
       .def(
@@ -271,7 +274,7 @@ void init_client(nb::module_& m) {
           [](const client_handle& self, const line_writer& writer, const nb::object& jobs, const nb::object& args_type,
              const nb::object& key, const std::string& queue, std::int64_t delay_ms, bool want_results) {
             return send_many_keyed(self.get(), writer, jobs, args_type, key,
-                                   make_envelope(queue, delay_ms, want_results));
+                                   make_envelope(queue, delay_ms, want_results, 1));
           },
           nb::arg("writer"), nb::arg("jobs"), nb::arg("args_type"), nb::arg("key"), nb::arg("queue"),
           nb::arg("delay_ms"), nb::arg("want_results"),
@@ -285,13 +288,13 @@ void init_client(nb::module_& m) {
       .def(
           "send_blocks",
           [](const client_handle& self, const nb::object& blocks, const std::string& queue, std::int64_t delay_ms,
-             bool want_results) {
-            return send_blocks(self.get(), blocks, make_envelope(queue, delay_ms, want_results));
+             bool want_results, std::uint32_t shards) {
+            return send_blocks(self.get(), blocks, make_envelope(queue, delay_ms, want_results, shards));
           },
-          nb::arg("blocks"), nb::arg("queue"), nb::arg("delay_ms"), nb::arg("want_results"),
+          nb::arg("blocks"), nb::arg("queue"), nb::arg("delay_ms"), nb::arg("want_results"), nb::arg("shards") = 1,
           nb::sig(
               "def send_blocks(self, blocks: collections.abc.Iterable[tuple[bytes, int]], queue: str, delay_ms: int, "
-              "want_results: bool) -> tuple[list[tuple[str, int]], Exception | None]"),
+              "want_results: bool, shards: int = 1) -> tuple[list[tuple[str, int]], Exception | None]"),
           "Publishes blocks of checked lines, each line ended by a newline, with their number.")
       .def("take_results", &take_results, nb::arg("ids"), nb::arg("seconds"),
            nb::sig("def take_results(self, ids: collections.abc.Sequence[str], seconds: float | None) -> "

@@ -7,6 +7,7 @@
 #include "bindings.hpp"
 #include "default_url.hpp"
 #include "ordered.hpp"
+#include "shards.hpp"
 #include "transport.hpp"
 
 namespace leveret::bindings {
@@ -36,7 +37,13 @@ void init_host(nb::module_& m) {
       "ordered_queue",
       [](const std::string& queue, const std::string& key) { return core::ordered_queue(queue, core::shard_of(key)); },
       nb::arg("queue"), nb::arg("key"), "The queue that keeps the jobs of a key in order.");
-  m.attr("shards") = core::kShards;
+  m.def("check_shards", &core::check_shards, nb::arg("queue"), nb::arg("shards"),
+        "ValueError, with the reason, for what a queue can't be spread over.");
+  m.def(
+      "shard_queue",
+      [](const std::string& queue, std::uint32_t shard) { return core::shard_queue(queue, shard); }, nb::arg("queue"),
+      nb::arg("shard"), "The queue of a shard, from 0 on.");
+  m.attr("ordered_shards") = core::kOrderedShards;
 }
 
 }  // namespace leveret::bindings

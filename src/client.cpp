@@ -11,6 +11,7 @@
 #include "codec.hpp"
 #include "ids.hpp"
 #include "ordered_publisher.hpp"
+#include "shards.hpp"
 #include "thread_loop.hpp"
 #include "window_publisher.hpp"
 
@@ -47,6 +48,7 @@ struct client::state {
   std::mutex mutex;  // guards what follows; never held while calling the transport
   std::condition_variable results_came;
   std::unordered_set<std::string> declared;
+  std::unordered_map<std::string, std::uint32_t> declared_shards;  // how many of a spread queue's
   std::string reply;  // made at the first message that wants results
   bool watching = false;
   bool closed = false;
@@ -58,6 +60,7 @@ struct client::state {
   /// Who waits for the reply address, while it is being made.
   std::vector<std::function<void(const maybe_failure&)>> wait_for_reply;
 
+  shard_chooser shards;
   coalescer one_by_one;  // last: its calls use all of the above
 
   explicit state(client_options o)
@@ -128,6 +131,25 @@ struct client::state {
     return false;
   }
 
+  /// As `declare`, one after the other, for the queues of an envelope from `shard` on.
+  bool declare_shards(const envelope& e, std::uint32_t shard, const std::function<void(maybe_failure)>& then) {
+    {
+      const std::lock_guard<std::mutex> lock(mutex);
+      const auto found = declared_shards.find(e.queue);
+      if (found != declared_shards.end() && found->second >= e.shards) return true;
+    }
+    for (; shard < e.shards; ++shard) {
+      const auto go_on = [this, e, shard, then](maybe_failure why) {
+        if (why || declare_shards(e, shard + 1, then)) then(std::move(why));
+      };
+      if (!declare(shard_queue(e.queue, shard), go_on)) return false;
+    }
+    const std::lock_guard<std::mutex> lock(mutex);
+    std::uint32_t& known = declared_shards[e.queue];
+    known = std::max(known, e.shards);
+    return true;
+  }
+
   /// Makes the reply address unless it is there. True: it is, and `then` is dropped.
   bool make_reply(std::function<void(const maybe_failure&)> then) {
     {
@@ -155,7 +177,7 @@ struct client::state {
     const auto with_reply = [this, results, then](maybe_failure why) {
       if (why || !results || make_reply(then)) then(std::move(why));
     };
-    return declare(e.queue, with_reply) && (!results || make_reply(then));
+    return (e.shards == 1 ? declare(e.queue, with_reply) : declare_shards(e, 0, with_reply)) && (!results || make_reply(then));
   }
 
   /// Blocks. Throws.
@@ -174,10 +196,19 @@ struct client::state {
   /// Publishes lines for which all is prepared as one message; `then` comes on the loop.
   void publish(const envelope& e, std::string_view lines, std::uint32_t jobs, clock::time_point deadline,
                const coalescer::on_answer& then) {
-    const message m = compose(e, lines, jobs);
+    const std::uint32_t shard = take_shard(e);
+    const message m = compose(e, shard, lines, jobs);
     if (!m.reply.empty()) want(m.id);
     const published made{m.id, jobs};
-    publish(m, made, deadline, true, then);
+    if (e.shards == 1) {
+      publish(m, made, deadline, true, then);
+      return;
+    }
+    publish(m, made, deadline, true,
+            [this, queue = e.queue, shard, then](const published& message, const publish_outcome& outcome) {
+              shards.answered(queue, shard);
+              then(message, outcome);
+            });
   }
 
   void publish(const message& m, const published& made, clock::time_point deadline, bool again,
@@ -262,11 +293,16 @@ struct client::state {
     wanted.erase(id);
   }
 
-  /// A message ready to publish.
-  message compose(const envelope& e, std::string_view lines, std::uint32_t jobs) {
+  [[nodiscard]] std::uint32_t take_shard(const envelope& e) {
+    return e.shards == 1 ? 0 : shards.take(e.queue, e.shards);
+  }
+
+  /// A message ready to publish, to a shard of the envelope's queue.
+  message compose(const envelope& e, std::uint32_t shard, std::string_view lines, std::uint32_t jobs) {
     message m;
     m.id = make_message_id(events.wall(), random);
-    m.queue = e.queue;
+    m.queue = shard_queue(e.queue, shard);
+    if (e.shards > 1 && shard == 0) m.headers.push_back({kHeaderShards, std::to_string(e.shards)});
     m.data = body(lines);
     m.jobs = jobs;
     m.due = e.due;
@@ -346,14 +382,18 @@ std::unique_ptr<batch_publisher> client::start_batch(const envelope& e) {
       s.options,
       [&s, e](std::string_view lines, std::uint32_t jobs,
               std::function<void(const publish_outcome&)> then) -> published {
-        message m = s.compose(e, lines, jobs);
+        const std::uint32_t shard = s.take_shard(e);
+        message m = s.compose(e, shard, lines, jobs);
         published out{m.id, jobs};
         if (!m.reply.empty()) s.want(m.id);
         std::vector<message> one;
         one.push_back(std::move(m));
         s.ask([&](transport& t) {
           t.publish(std::move(one), s.publish_deadline(),
-                    [then = std::move(then)](const std::vector<publish_outcome>& outcomes) { then(outcomes.front()); });
+                    [&s, e, shard, then = std::move(then)](const std::vector<publish_outcome>& outcomes) {
+                      if (e.shards > 1) s.shards.answered(e.queue, shard);
+                      then(outcomes.front());
+                    });
         });
         return out;
       });
@@ -364,6 +404,7 @@ std::unique_ptr<ordered_batch> client::start_ordered_batch(const envelope& e) {
   s.check_open();
   const auto to = [e](std::uint32_t shard) {
     envelope one = e;
+    one.shards = 1;
     one.queue = ordered_queue(e.queue, shard);
     return one;
   };
@@ -372,7 +413,7 @@ std::unique_ptr<ordered_batch> client::start_ordered_batch(const envelope& e) {
       [&s, to](std::uint32_t shard) { s.prepare(to(shard)); },
       [&s, to](std::uint32_t shard, std::string_view lines, std::uint32_t jobs,
                std::function<void(const publish_outcome&)> then) {
-        const message m = s.compose(to(shard), lines, jobs);
+        const message m = s.compose(to(shard), 0, lines, jobs);
         if (!m.reply.empty()) s.want(m.id);
         s.publish(m, {m.id, jobs}, s.publish_deadline(), true,
                   [then = std::move(then)](const published&, const publish_outcome& outcome) { then(outcome); });
@@ -417,7 +458,7 @@ std::vector<result_chunk> client::fetch_results(const std::vector<std::string>& 
 
 void client::declare(const std::string& queue) {
   state_->check_open();
-  state_->prepare({queue, 0, 0, false, {}});
+  state_->prepare({queue, 0, 0, false});
 }
 
 std::vector<queue_stats> client::stats(const std::string& queue) {
@@ -453,7 +494,7 @@ message_page client::browse(const browse_query& query) {
 
 std::uint64_t client::replay(const std::string& queue, const std::vector<std::string>& ids, bool all) {
   state& s = *state_;
-  s.prepare({queue, 0, 0, false, {}});
+  s.prepare({queue, 0, 0, false});
   const auto wanted = std::make_shared<std::unordered_set<std::string>>(ids.begin(), ids.end());
   const auto decide = [wanted, all, queue, &s](const browse_entry& entry) {
     dead_fate fate;

@@ -44,6 +44,7 @@ struct envelope {
   std::uint8_t priority = 0;
   bool want_results = true;
   wanted_claim once{};  ///< of messages of one job
+  std::uint32_t shards = 1;  ///< over how many queues its messages are spread (shards.hpp)
 };
 
 /// What was published: one message's id and how many jobs it carries.

@@ -21,7 +21,7 @@ constexpr std::array<std::uint32_t, 256> kTable = make_table();
 std::uint32_t shard_of(std::string_view key) noexcept {
   std::uint32_t crc = ~0u;
   for (const char c : key) crc = crc >> 8 ^ kTable[(crc ^ static_cast<unsigned char>(c)) & 0xffu];
-  return ~crc % kShards;
+  return ~crc % kOrderedShards;
 }
 
 std::string ordered_queue(std::string_view queue, std::uint32_t shard) {
@@ -30,8 +30,8 @@ std::string ordered_queue(std::string_view queue, std::uint32_t shard) {
 
 std::vector<std::string> ordered_queues(std::string_view queue) {
   std::vector<std::string> all;
-  all.reserve(kShards);
-  for (std::uint32_t shard = 0; shard < kShards; ++shard) all.push_back(ordered_queue(queue, shard));
+  all.reserve(kOrderedShards);
+  for (std::uint32_t shard = 0; shard < kOrderedShards; ++shard) all.push_back(ordered_queue(queue, shard));
   return all;
 }
 
@@ -48,7 +48,7 @@ std::string_view unordered_queue(std::string_view queue) noexcept {
     if (c < '0' || c > '9') return queue;
     shard = shard * 10 + static_cast<std::uint32_t>(c - '0');
   }
-  return shard < kShards ? queue.substr(0, start) : queue;
+  return shard < kOrderedShards ? queue.substr(0, start) : queue;
 }
 
 bool is_ordered(std::string_view queue) noexcept { return unordered_queue(queue).size() != queue.size(); }

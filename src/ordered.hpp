@@ -13,7 +13,7 @@
 
 namespace leveret::core {
 
-inline constexpr std::uint32_t kShards = 16;
+inline constexpr std::uint32_t kOrderedShards = 16;
 inline constexpr const char* kOrderedInfix = ".ordered.";
 /// Jobs of an ordered message, at most: a worker that stops ends the message that it has begun, and one that dies
 /// leaves all of it to be run again.
@@ -24,7 +24,7 @@ inline constexpr const char* kOrderedSuffix = ".ordered";
 
 /// Which of the ordered queues a key's jobs go to: the CRC-32 (of zlib, PNG, IEEE 802.3) of its UTF-8 text, modulo 16.
 [[nodiscard]] std::uint32_t shard_of(std::string_view key) noexcept;
-/// The queue of a shard, below kShards.
+/// The queue of a shard, below kOrderedShards.
 [[nodiscard]] std::string ordered_queue(std::string_view queue, std::uint32_t shard);
 /// All 16.
 [[nodiscard]] std::vector<std::string> ordered_queues(std::string_view queue);

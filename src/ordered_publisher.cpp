@@ -11,7 +11,7 @@ struct ordered_batch::shared_state {
   publish_shard publish;
   std::mutex mutex;  // never held while publishing
   std::condition_variable changed;
-  std::array<shard_state, kShards> shards;
+  std::array<shard_state, kOrderedShards> shards;
   std::vector<sent_message> messages;
   std::uint64_t bytes = 0;  // waiting or on their way
   std::uint64_t window_bytes = 0;
@@ -66,7 +66,7 @@ void ordered_batch::add(std::uint32_t shard, std::string_view line) {
   // What is not full waits for more, unless the window would be full of such.
   if (at.waiting.size() > 1) send_next(shared_, shard, lock);
   if (s.bytes < s.window_bytes) return;
-  for (std::uint32_t i = 0; i < kShards; ++i) send_next(shared_, i, lock);
+  for (std::uint32_t i = 0; i < kOrderedShards; ++i) send_next(shared_, i, lock);
 }
 
 void ordered_batch::send_next(const std::shared_ptr<shared_state>& s, std::uint32_t shard,
@@ -109,7 +109,7 @@ void ordered_batch::finish() {
   shared_state& s = *shared_;
   std::unique_lock<std::mutex> lock(s.mutex);
   s.flushing = true;
-  for (std::uint32_t i = 0; i < kShards; ++i) send_next(shared_, i, lock);
+  for (std::uint32_t i = 0; i < kOrderedShards; ++i) send_next(shared_, i, lock);
   wait_idle(lock);
   if (s.failed) throw_outcome(*s.failed);
 }

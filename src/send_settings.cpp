@@ -12,6 +12,7 @@
 #include "codec/scanner.hpp"
 #include "once.hpp"
 #include "ordered.hpp"
+#include "shards.hpp"
 #include "wall_clock.hpp"
 #include "worker.hpp"
 
@@ -75,8 +76,12 @@ send_settings::send_settings(const leveret_send_options& options) {
   if (said.delay_ms > 0) to_.due = wall_clock_now() + said.delay_ms;
   if (said.max_retries < -1) throw std::invalid_argument("cannot send: max_retries must be 0 or more");
   if (said.max_retries >= 0) max_retries_ = said.max_retries;
+  if (said.shards != 0) {
+    check_shards(to_.queue, said.shards);
+    to_.shards = said.shards;
+  }
   ordered_ = said.ordered != 0;
-  if (ordered_) check_queue_name(ordered_queue(to_.queue, kShards - 1));
+  if (ordered_) check_queue_name(ordered_queue(to_.queue, kOrderedShards - 1));
   key_ = key_text(said.key, "key", task_);
   if (key_) check_takes_key();
   idempotency_key_ = key_text(said.idempotency_key, "idempotency key", task_);
@@ -115,7 +120,10 @@ std::uint32_t send_settings::shard(leveret_string key) const {
 
 envelope send_settings::place(leveret_string key, std::string_view line, line_codec& codec) const {
   envelope to = to_;
-  if (ordered_) to.queue = ordered_queue(to.queue, shard(key));
+  if (ordered_) {
+    to.queue = ordered_queue(to.queue, shard(key));
+    to.shards = 1;
+  }
   if (!claims()) return to;
   if (idempotency_key_) {
     to.once.key = claim_key(task_, *idempotency_key_);

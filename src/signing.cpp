@@ -14,6 +14,7 @@
 #include "forwarding_transport.hpp"
 #include "net/hmac.hpp"
 #include "redelivery.hpp"
+#include "shards.hpp"
 
 namespace leveret::core {
 namespace {
@@ -130,8 +131,12 @@ std::string signing_keys::signature(const key& by, const message& m) {
     const std::string* value = m.find_header(name);
     append_field(head, value != nullptr ? std::string_view(*value) : std::string_view());
   }
-  // One field more: messages without it keep the signature that older programs make.
+  // Fields more: messages without them keep the signature that older programs make.
   if (const std::string* claim = m.find_header(kHeaderClaim)) append_field(head, *claim);
+  if (const std::string* shards = m.find_header(kHeaderShards)) {
+    append_field(head, kHeaderShards);
+    append_field(head, *shards);
+  }
   const std::string_view data = m.data.view();
   append_size(head, data.size());
   const std::string_view parts[] = {head, data};

@@ -22,92 +22,6 @@ tracker::tracker(transport& t, loop& l, pool& p, tracker_settings settings, rand
       log_(log),
       stopping_flag_(stopping) {}
 
-// ---- subscribing ----
-
-void tracker::start(std::function<void(maybe_failure)> ready) {
-  for (const std::string& name : settings_.queues) {
-    auto queue = std::make_unique<consumed_queue>();
-    queue->name = name;
-    queue->ordered = is_ordered(name);
-    queue->size = start_window(settings_.most.messages, pool_.threads());
-    queues_.push_back(std::move(queue));
-  }
-  subscribe_next(0, std::move(ready));
-}
-
-void tracker::subscribe_next(std::size_t index, std::function<void(maybe_failure)> ready) {
-  if (index == queues_.size()) {
-    schedule_burst_check();
-    ready(std::nullopt);
-    return;
-  }
-  const std::string name = queues_[index]->name;
-  transport_.declare(name, [this, index, ready = std::move(ready)](transport::declared is, maybe_failure why) mutable {
-    if (why) {
-      ready(std::move(why));
-      return;
-    }
-    // Stopped meanwhile: whoever subscribes now is never unsubscribed, and gives back for ever what comes.
-    if (stopping_) {
-      ready(std::nullopt);
-      return;
-    }
-    consumed_queue& queue = *queues_[index];
-    // A queue found as it is keeps its own rules: no suspects beside it. Without a count nobody knows what came back.
-    if (queue.ordered && !is.ours) {
-      ready(failure{errc::refused, "cannot consume \"" + queue.name +
-                                       "\" in order: there is a queue of that name with other properties than "
-                                       "Leveret declares; delete it, or send to another queue"});
-      return;
-    }
-    if (is.ours && !queue.suspects && !queue.ordered && transport_.what_it_can().delivery_count) {
-      queue.isolate = true;
-      auto suspects = std::make_unique<consumed_queue>();
-      suspects->name = queue.name + kSuspectsSuffix;
-      suspects->suspects = true;
-      queues_.push_back(std::move(suspects));
-    }
-    subscribe(*queues_[index]);
-    subscribe_next(index + 1, std::move(ready));
-  });
-}
-
-window tracker::window_of(const consumed_queue& queue) const {
-  if (queue.suspects || queue.ordered) return {1, settings_.most.bytes, 1};
-  return {queue.size.size(), settings_.most.bytes, settings_.most.messages};
-}
-
-void tracker::subscribe(consumed_queue& queue) {
-  subscriber events;
-  events.on_delivery = [this, &queue](delivery d) { on_delivery(queue, std::move(d)); };
-  events.on_lost = [this, &queue](const std::vector<delivery_token>& tokens) { on_lost(queue, tokens); };
-  events.on_ended = [this, &queue](const failure& why) { on_subscription_ended(queue, why); };
-  queue.subscription = transport_.subscribe(queue.name, window_of(queue), std::move(events));
-  ++subscribed_;
-}
-
-void tracker::on_subscription_ended(consumed_queue& queue, const failure& why) {
-  if (subscribed_ > 0) --subscribed_;
-  queue.subscription = 0;
-  if (stopping_ || why.code == errc::closed) {
-    check_drained();
-    return;
-  }
-  log_.log(LEVERET_ERROR, "subscription_ended", {}, why.text);
-  loop_.after(std::chrono::seconds(1), [this, &queue] {
-    if (stopping_ || queue.subscription != 0) return;
-    transport_.declare(queue.name, [this, &queue](transport::declared, maybe_failure failed) {
-      if (stopping_) return;
-      if (failed) {
-        ++subscribed_;  // on_subscription_ended takes it back
-        on_subscription_ended(queue, *failed);
-      } else {
-        subscribe(queue);
-      }
-    });
-  });
-}
-
 std::vector<running_job> tracker::running(std::size_t most) {
   std::vector<delivery_token> tokens;
   tokens.reserve(active_.size());
@@ -154,6 +68,7 @@ void tracker::on_delivery(consumed_queue& queue, delivery d) {
     settle(std::move(p));
     return;
   }
+  if (!d.msg.headers.empty()) hear_of_shards(queue, d.msg);
   if (d.returns > 0 || (d.returns < 0 && d.redelivered)) unclean(queue);
 
   const redelivery_action action = on_return(d, queue.suspects, queue.isolate, settings_.max_crashes);

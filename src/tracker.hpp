@@ -74,6 +74,10 @@ class tracker {
     bool suspects = false;
     bool isolate = false;  ///< has a suspects queue
     bool ordered = false;  ///< one message at a time, its lines one after another (ordered.hpp)
+    /// Of a queue that is spread over others (shards.hpp): how many it has, itself included, and, of the others, which.
+    std::uint32_t shards = 1;
+    consumed_queue* shard_of = nullptr;
+    std::uint32_t most = 1;  ///< see window
     /// Ordered: what came while lines of a delivery that was lost still run here.
     std::deque<delivery> behind;
     subscription_id subscription = 0;
@@ -99,15 +103,28 @@ class tracker {
     bool last = true;  ///< the delivery ends with it
   };
 
+  // Which queues (tracker_queues.cpp).
+  consumed_queue& add_queue(std::string name);
   void subscribe_next(std::size_t index, std::function<void(maybe_failure)> ready);
+  /// Subscribes to a queue that is there, once. Gives the queue of its suspects if that is new, and still to be consumed.
+  consumed_queue* subscribe_declared(consumed_queue& queue, const transport::declared& is);
+  /// Declares a queue and subscribes, again every second until it can.
+  void consume(consumed_queue& queue);
   void subscribe(consumed_queue& queue);
+  void on_subscription_ended(consumed_queue& queue, const failure& why);
+  [[nodiscard]] window window_of(const consumed_queue& queue) const;
+  [[nodiscard]] static bool has_shards(const consumed_queue& queue) noexcept;
+  /// Looks which shards a queue has, from one on.
+  void find_shards(consumed_queue& queue, std::uint32_t shard, std::function<void()> then);
+  void add_shards(consumed_queue& queue, std::uint32_t shards);
+  void hear_of_shards(consumed_queue& queue, const message& m);
+
   void on_delivery(consumed_queue& queue, delivery d);
   void run(consumed_queue& queue, delivery d);
   void run_behind(consumed_queue& queue);
   [[nodiscard]] std::shared_ptr<work> start(consumed_queue& queue, delivery d);
   void let_go(delivery_token token, const claimed_key& key, const std::function<void(bool)>& then);
   void on_lost(consumed_queue& queue, const std::vector<delivery_token>& tokens);
-  void on_subscription_ended(consumed_queue& queue, const failure& why);
   void on_ended(const std::shared_ptr<work>& w);
   [[nodiscard]] bool runs_of(const consumed_queue& queue) const;
   void settle(pending p);
@@ -122,7 +139,6 @@ class tracker {
   void schedule_burst_check();
   void check_drained();
   void log_dead(const planned& plan);
-  [[nodiscard]] window window_of(const consumed_queue& queue) const;
   [[nodiscard]] bool idle() const noexcept { return active_.empty() && settling_ == 0 && releasing_ == 0; }
   void remember(const std::string& message_id);
 
@@ -144,6 +160,7 @@ class tracker {
   std::size_t settling_ = 0;  ///< settlements made and not answered
   std::size_t releasing_ = 0;
   std::size_t subscribed_ = 0;
+  bool starting_ = false;  ///< subscribes to one after the other of `queues_`
   std::deque<std::string> settled_order_;
   std::unordered_set<std::string_view> settled_ids_;  // into `settled_order_`
 

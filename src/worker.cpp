@@ -49,7 +49,7 @@ void check_worker_options(const worker_options& options, const registry& tasks) 
     throw std::invalid_argument("cannot start a worker: " + std::to_string(options.max_memory) +
                                 " bytes of memory; at least 16 MiB");
   }
-  for (const std::string& queue : options.ordered) check_queue_name(ordered_queue(queue, kShards - 1));
+  for (const std::string& queue : options.ordered) check_queue_name(ordered_queue(queue, kOrderedShards - 1));
   if (options.threads > 4'096) {
     throw std::invalid_argument("cannot start a worker: " + std::to_string(options.threads) + " threads; at most 4096");
   }

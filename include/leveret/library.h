@@ -43,6 +43,9 @@ typedef struct leveret_send_options {
   leveret_string key;   /* of ordered jobs, unless each has its own: `add_keyed` */
   leveret_string idempotency_key; /* while a job has it, a send stores nothing and gives that job. Not for batches */
   int64_t idempotency_window_ms;  /* how long it is held, from the sending; 0: a day */
+
+  uint32_t shards; /* how many queues of the broker the queue's messages are spread over, 1 to 256; 0: 1 */
+  uint32_t reserved;
 } leveret_send_options;
 
 struct leveret_library {

@@ -251,6 +251,14 @@ class LEVERET_VISIBLE_TYPE task_sender {
     until_ = static_cast<std::int32_t>(end);
     return *this;
   }
+  /// Spreads the queue's messages over so many queues of the broker, 1 to 256: for more than one queue carries. Each is a
+  /// FIFO, the queue as a whole is none. Workers find out how many there are. Give it after `queue`, and the same number
+  /// in all programs. Jobs with a key are kept in order as without it. Python's `shards=`.
+  LEVERET_HIDDEN task_sender& shards(std::uint32_t number) {
+    if (number < 1) throw std::invalid_argument("a queue has 1 to 256 shards, not 0");
+    shards_ = number;
+    return *this;
+  }
   /// Keep results for others to fetch by the job's id, where the broker can. Default: no, since nobody may ask.
   LEVERET_HIDDEN task_sender& keep_results(bool wanted = true) {
     keep_results_ = wanted;
@@ -363,6 +371,7 @@ class LEVERET_VISIBLE_TYPE task_sender {
     how.idempotency_key = detail::said(idempotency_key_);
     how.idempotency_window_ms = idempotency_window_.count();
     how.unique_until = until_;
+    how.shards = shards_;
     return how;
   }
 
@@ -377,6 +386,7 @@ class LEVERET_VISIBLE_TYPE task_sender {
   std::optional<std::string> idempotency_key_;
   std::chrono::milliseconds idempotency_window_{0};  // a day
   std::int32_t until_ = LEVERET_UNTIL_WINDOW;
+  std::uint32_t shards_ = 1;
 };
 
 /// A connection to a broker, for sending. Thread-safe. Closed by its destructor, which waits up to 5 s for what is

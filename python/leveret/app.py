@@ -148,8 +148,8 @@ class App:
         Args:
             function: The function, sync or async. A method is refused.
             name: The task's name; the function's by default. At most 255 bytes.
-            settings: How its jobs are sent, as in `options`: `queue` (`default` by default), `max_retries`, `deadline`,
-                `expires`, `ignore_result`. With `ordered=True` jobs of one `key` run one after another in the order
+            settings: How its jobs are sent, as in `options`: `queue` (`default` by default), `shards`, `max_retries`,
+                `deadline`, `expires`, `ignore_result`. With `ordered=True` jobs of one `key` run one after another in the order
                 sent, whatever the number of workers: `key` names a parameter, or is a function that gets the arguments
                 and returns a str or an int. `idempotency_key`, which does the same, `idempotency_window` and
                 `unique_until` have a job there once. And how Python workers run them:
@@ -185,8 +185,8 @@ class App:
         Args:
             function: The function whose signature counts. A method is refused.
             name: The task's name in C++; the function's by default.
-            settings: How its jobs are sent, as in `options`: `queue` (`native` by default), `max_retries`, `deadline`,
-                `expires`, `ignore_result`; `ordered` and `key` as in `task`.
+            settings: How its jobs are sent, as in `options`: `queue` (`native` by default), `shards`, `max_retries`,
+                `deadline`, `expires`, `ignore_result`; `ordered` and `key` as in `task`.
 
         Raises:
             TypeError: For what is no plain function, or a setting that there is none.
@@ -248,6 +248,7 @@ class App:
         kwargs: Mapping[str, Any] | None = None,
         *,
         queue: str | None = None,
+        shards: int | None = None,
         max_retries: int | None = None,
         delay: float | timedelta | None = None,
         deadline: float | timedelta | None = None,
@@ -266,6 +267,7 @@ class App:
             args: Its positional arguments.
             kwargs: Its named arguments.
             queue: The queue. By default the task's if this app has it, else `native`, the queue of C++ tasks.
+            shards: As in `options`.
             max_retries: As in `options`.
             delay: As in `options`.
             deadline: As in `options`.
@@ -280,6 +282,7 @@ class App:
         """
         given: dict[str, Any] = {
             "queue": queue,
+            "shards": shards,
             "max_retries": max_retries,
             "delay": delay,
             "deadline": deadline,
@@ -308,7 +311,14 @@ class App:
         once = settings.once
         claim = once.claim(name, None, writer, given_args, given_kwargs) if once and once.claims else None
         sent = client.send(
-            writer, given_args, given_kwargs, settings.queue, settings.delay_ms, settings.want_results, claim
+            writer,
+            given_args,
+            given_kwargs,
+            settings.queue,
+            settings.delay_ms,
+            settings.want_results,
+            claim,
+            settings.shards,
         )
         return self.sends.job(self, client, name, settings, compiled.returns, *sent)
 

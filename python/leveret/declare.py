@@ -27,6 +27,7 @@ MOST_NAME_BYTES = 255
 
 _SENDING = (
     "queue",
+    "shards",
     "max_retries",
     "deadline",
     "expires",
@@ -42,6 +43,7 @@ class NativeSettings(TypedDict, total=False):
     """The settings of `app.native`: how jobs are sent."""
 
     queue: str | None
+    shards: int | None
     max_retries: int | None
     deadline: float | timedelta | None
     expires: float | timedelta | None

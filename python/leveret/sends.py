@@ -113,6 +113,7 @@ class Sends:
                 sends.queue,
                 ticket,
                 once,
+                settings.shards,
             )
         except BaseException:
             sends.expected.pop(ticket)
@@ -193,7 +194,16 @@ def send_once(
             if failed is not None:
                 break
             client.send_soon(
-                job.writer, job.args, job.kwargs, job.queue, job.delay_ms, want_results, queue, sent, job.claim
+                job.writer,
+                job.args,
+                job.kwargs,
+                job.queue,
+                job.delay_ms,
+                want_results,
+                queue,
+                sent,
+                job.claim,
+                job.shards,
             )
             sent += 1
     except BaseException as error:  # noqa: BLE001 - the caller tells what was sent before it

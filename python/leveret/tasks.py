@@ -61,6 +61,8 @@ class Settings(NamedTuple):
     """How the key of an ordered task's job is found; None: it must be given in `options`."""
     once: Once | None = None
     """Which jobs are to be there once; None: nobody has said."""
+    shards: int = 1
+    """How many queues of the broker the queue's messages are spread over."""
 
     def key_of(self, task: str) -> KeyOf:
         """Return how the key is found. Raises ValueError if nobody has said."""
@@ -77,9 +79,11 @@ class Settings(NamedTuple):
             return self
         from leveret import _core
 
-        return self._replace(queue=_core.ordered_queue(self.queue, self.key_of(task)(args, kwargs)))
+        return self._replace(queue=_core.ordered_queue(self.queue, self.key_of(task)(args, kwargs)), shards=1)
 
-    def _located(self, queue: str | None, key: str | int | None, *, ordered: bool | None) -> Settings:
+    def _located(
+        self, queue: str | None, key: str | int | None, *, ordered: bool | None, shards: int | None
+    ) -> Settings:
         """Return these settings with another place for the jobs."""
         new = self
         if ordered is not None:
@@ -87,13 +91,20 @@ class Settings(NamedTuple):
                 raise TypeError(f"ordered must be True or False, not {ordered!r}")
             new = new._replace(ordered=ordered)
         if queue is not None:
-            new = new._replace(queue=queue)
+            new = new._replace(queue=queue, shards=1)
+        if shards is not None:
+            if type(shards) is not int:
+                raise TypeError(f"shards must be an int, not {type(shards).__name__}")
+            from leveret import _core
+
+            _core.check_shards(new.queue, max(0, min(shards, 2**31)))
+            new = new._replace(shards=shards)
         if queue is not None or ordered:
             from leveret import _core
 
             _core.check_queue_name(new.queue)
             if new.ordered:
-                _core.check_queue_name(f"{new.queue}.ordered.{_core.shards - 1}")
+                _core.check_queue_name(f"{new.queue}.ordered.{_core.ordered_shards - 1}")
         if key is not None:
             if not new.ordered:
                 raise ValueError("key= keeps jobs in order, for tasks that are declared with ordered=True")
@@ -114,9 +125,10 @@ class Settings(NamedTuple):
         idempotency_key: str | int | None = None,
         idempotency_window: float | timedelta | None = None,
         unique_until: str | None = None,
+        shards: int | None = None,
     ) -> Settings:
         """Return these settings with what is not None changed. Raises TypeError or ValueError for nonsense."""
-        new = self._located(queue, key, ordered=ordered)
+        new = self._located(queue, key, ordered=ordered, shards=shards)
         if max_retries is not None:
             if type(max_retries) is not int:
                 raise TypeError(f"max_retries must be an int, not {type(max_retries).__name__}")
@@ -220,6 +232,7 @@ class OneSend(NamedTuple):
     queue: str
     delay_ms: int
     claim: Claim
+    shards: int
 
 
 class Args(Generic[P]):
@@ -294,6 +307,7 @@ class Sender(Generic[P, C]):
         self,
         *,
         queue: str | None = None,
+        shards: int | None = None,
         max_retries: int | None = None,
         delay: float | timedelta | None = None,
         deadline: float | timedelta | None = None,
@@ -307,7 +321,10 @@ class Sender(Generic[P, C]):
         """Return a sender with other settings; None leaves one as it is.
 
         Args:
-            queue: The queue to send to.
+            queue: The queue to send to. With another queue, `shards` is 1 again unless it is said too.
+            shards: How many queues of the broker the queue's messages are spread over, 1 to 256, for more than one
+                queue carries: the queue itself, `QUEUE.shard.1` and so on. Each is a FIFO, all together are none. Workers
+                find out how many there are. Jobs with keys keep their order.
             max_retries: How often a failed job is run again; the worker's default is 3.
             delay: Seconds, or a timedelta, before which no worker gets the jobs. On RabbitMQ delays are rounded up to
                 32 ms.
@@ -328,6 +345,7 @@ class Sender(Generic[P, C]):
         """
         settings = self.settings.changed(
             queue=queue,
+            shards=shards,
             max_retries=max_retries,
             delay=delay,
             deadline=deadline,
@@ -368,7 +386,9 @@ class Sender(Generic[P, C]):
         settings = self.settings.placed(self.name, args, kwargs)
         client = app.client()
         once = None if settings.once is None else self._claim(settings.once, writer, args, kwargs)
-        sent = client.send(writer, args, kwargs, settings.queue, settings.delay_ms, settings.want_results, once)
+        sent = client.send(
+            writer, args, kwargs, settings.queue, settings.delay_ms, settings.want_results, once, settings.shards
+        )
         return app.sends.job(app, client, self.name, settings, compiled.returns, *sent)
 
     @overload
@@ -430,7 +450,7 @@ class Sender(Generic[P, C]):
             settings = settings._replace(queue="")  # several
         else:
             accepted, failed, raised = client.send_many(
-                writer, jobs, Args, settings.queue, settings.delay_ms, settings.want_results
+                writer, jobs, Args, settings.queue, settings.delay_ms, settings.want_results, settings.shards
             )
         outcomes = app.outcomes(client, self.name, settings, compiled.returns, accepted, stored=stored)
         sent: Jobs[Any] = Jobs(outcomes, places)
@@ -492,9 +512,9 @@ class Sender(Generic[P, C]):
                     f'cannot send "{self.name}": each job must be a tuple of arguments or {self.name}.args(...), not '
                     f"{type(job).__name__}; for one argument write (x,)"
                 )
-            queue = settings.placed(self.name, args, kwargs).queue
+            placed = settings.placed(self.name, args, kwargs)
             claim = once.claim(self.name, self.function, writer, args, kwargs)
-            yield OneSend(writer, args, kwargs, queue, settings.delay_ms, claim)
+            yield OneSend(writer, args, kwargs, placed.queue, settings.delay_ms, claim, placed.shards)
 
     def compiled(self) -> Compiled:
         """Return the compiled signature. For this package's own use."""

@@ -107,7 +107,7 @@ TEST(ordered_publisher, what_is_said_to_be_accepted_is_all_before_the_first_that
 TEST(ordered_publisher, memory_is_bounded_and_every_line_goes_in_the_end) {
   fixture f(64, 200);
   std::thread adding([&] {
-    for (int i = 0; i < 500; ++i) f.batch.add(static_cast<std::uint32_t>(i) % kShards, "12345\n");
+    for (int i = 0; i < 500; ++i) f.batch.add(static_cast<std::uint32_t>(i) % kOrderedShards, "12345\n");
     f.batch.finish();
   });
   std::size_t bytes = 0;

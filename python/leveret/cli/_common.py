@@ -28,6 +28,7 @@ __all__ = [
     "print_table",
     "progress",
     "queue_options",
+    "shards",
     "size",
     "url_option",
 ]
@@ -138,7 +139,7 @@ def client(url: str | None, *, must_exist: bool = False) -> Client:
 
 
 def known_queues(broker: Client, named: Sequence[str], also: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the statistics of the named queues and of their ordered queues, or of all.
+    """Return the statistics of the named queues, of their shards and of their ordered queues, or of all.
 
     Args:
         broker: The connection.
@@ -152,7 +153,7 @@ def known_queues(broker: Client, named: Sequence[str], also: Sequence[str]) -> l
 
     names = list(dict.fromkeys([*named, *also]))
     if names:
-        return [stats for name in names for stats in (*broker.stats(name), *_ordered_of(broker, name))]
+        return [stats for name in names for stats in (*broker.stats(name), *beside(broker, name))]
     if broker.capabilities()["list_queues"]:
         return broker.stats("")
     # A broker that can't list them: those that tasks have unless said otherwise.
@@ -162,18 +163,37 @@ def known_queues(broker: Client, named: Sequence[str], also: Sequence[str]) -> l
             found += broker.stats(name)
         except NotFound:
             continue
-        found += _ordered_of(broker, name)
+        found += beside(broker, name)
     return found
 
 
-def _ordered_of(broker: Client, name: str) -> list[dict[str, Any]]:
-    """Return the statistics of a queue's ordered queues: a worker has made all of them, or there are none."""
+def shards(broker: Client, name: str) -> list[str]:
+    """Return the queues that a queue is spread over, itself first. Raises NotFound if there is no such queue."""
+    from itertools import count
+
     from leveret import _core
     from leveret.errors import NotFound
 
-    found: list[dict[str, Any]] = []
+    broker.stats(name)
+    found = [name]
     with contextlib.suppress(NotFound):
-        for shard in range(_core.shards):
+        for shard in count(1):
+            broker.stats(_core.shard_queue(name, shard))
+            found.append(_core.shard_queue(name, shard))
+    return found
+
+
+def beside(broker: Client, name: str) -> list[dict[str, Any]]:
+    """Return the statistics of the queues that a queue's jobs are spread over beside it: its shards, its ordered queues.
+
+    Shards have numbers without gaps. Of the ordered queues a worker has made all, or there are none.
+    """
+    from leveret import _core
+    from leveret.errors import NotFound
+
+    found = [stats for one in shards(broker, name)[1:] for stats in broker.stats(one)]
+    with contextlib.suppress(NotFound):
+        for shard in range(_core.ordered_shards):
             found += broker.stats(f"{name}.ordered.{shard}")
     return found
 

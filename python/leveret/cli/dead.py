@@ -134,8 +134,8 @@ def show(job: str, queue: str, url: str | None, as_json: bool) -> None:
     from leveret.errors import NotFound
 
     broker = _common.client(url, must_exist=True)
-    broker.stats(queue)
-    found = next(_dead(broker, queue, Filter(ids=frozenset([job])), 1), None)
+    meant = Filter(ids=frozenset([job]))
+    found = next((record for one in _common.shards(broker, queue) for record in _dead(broker, one, meant, 1)), None)
     where = broker.where()
     broker.close(1.0)
     if found is None:
@@ -170,8 +170,11 @@ def _change(
     if every != meant.all:
         raise click.UsageError("Which JOBs? Name some, say what they are like, or say --all.")
     broker = _common.client(url, must_exist=True)
-    broker.stats(queue)
-    ids = [record["id"] for record in _dead(broker, queue, meant, sys.maxsize)]
+    found = {
+        one: [record["id"] for record in _dead(broker, one, meant, sys.maxsize)]
+        for one in _common.shards(broker, queue)
+    }
+    ids = [each for here in found.values() for each in here]
     if jobs and len(ids) < len(meant.ids):
         raise NotFound(
             f"{len(meant.ids) - len(ids)} of the {len(meant.ids)} jobs are not among the dead jobs of {queue} at "
@@ -182,7 +185,7 @@ def _change(
         if not sys.stdin.isatty():
             raise click.UsageError(f"It would {verb} {count} of {queue} and nobody can be asked: add --yes.")
         click.confirm(f"{verb.capitalize()} {count} of {queue} at {broker.where()}?", abort=True, err=True)
-    done = do(broker, queue, ids, every) if ids else 0
+    done = sum(do(broker, one, here, every) for one, here in found.items() if here)
     broker.close(5.0)
     return len(ids), done
 

@@ -141,9 +141,8 @@ def retry(jobs: tuple[str, ...], queue: str, every: bool, url: str | None, as_js
     if bool(jobs) == every:
         raise click.UsageError("Which JOBs? Name some, or say --all.")
     broker = _common.client(url, must_exist=True)
-    broker.stats(queue)
     wanted = set(jobs)
-    number = broker.replay(queue, list(wanted), every)
+    number = sum(broker.replay(one, list(wanted), every) for one in _common.shards(broker, queue))
     where = broker.where()
     broker.close(5.0)
     if as_json:

@@ -25,19 +25,18 @@ def command(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Remove all that waits in QUEUEs, or their dead jobs. It can't be undone."""
+    """Remove all that waits in QUEUEs and their shards, or their dead jobs. It can't be undone."""
     wanted = list(dict.fromkeys([*names, *queues]))
     if not wanted:
         raise click.UsageError("Which QUEUE? Name at least one.")
     broker = _common.client(url, must_exist=True)
-    for name in wanted:
-        broker.stats(name)
+    shards = {name: _common.shards(broker, name) for name in wanted}
     what = "the dead jobs" if dead else "all that waits"
     if not yes:
         if not sys.stdin.isatty():
             raise click.UsageError(f"It would remove {what} of {', '.join(wanted)} and nobody can be asked: add --yes.")
         click.confirm(f"Remove {what} of {', '.join(wanted)} at {broker.where()}?", abort=True, err=True)
-    removed = {name: broker.purge(f"{name}.dead" if dead else name) for name in wanted}
+    removed = {name: sum(broker.purge(f"{one}.dead" if dead else one) for one in shards[name]) for name in wanted}
     if as_json:
         _common.emit({"url": _common.shown_url(url), "dead": dead, "removed": removed})
     else:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from leveret.once import Claim
+    from leveret.tasks import Settings
 
 __all__ = ["command"]
 
@@ -36,6 +37,13 @@ _FOR_EVER = 86_400.0 * 36_500
 )
 @_common.url_option
 @click.option("--queue", default=_DEFAULT_QUEUE, show_default=True, help="The queue to send to.")
+@click.option(
+    "--shards",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    help="Over how many of the broker's queues QUEUE is spread.",
+)
 @click.option(
     "--delay", type=click.FloatRange(0, 86_400 * 36_500), default=0.0, metavar="SECONDS", help="Not before then."
 )
@@ -71,6 +79,7 @@ def command(
     source: str | None,
     url: str | None,
     queue: str,
+    shards: int,
     delay: float,
     max_retries: int | None,
     no_results: bool,
@@ -87,11 +96,13 @@ def command(
     bad line is named, and then nothing is.
     """
     from leveret import _core
+    from leveret.tasks import Settings
 
     _core.check_queue_name(queue)
+    _core.check_shards(queue, shards)
     if (task is None) == (source is None):
         raise click.UsageError("Give either a TASK or --from FILE.")
-    delay_ms = round(delay * 1000)
+    settings = Settings(queue, delay_ms=round(delay * 1000), want_results=not no_results, shards=shards)
     if source is not None:
         of_a_job = (wait, max_retries, arguments, kwargs, idempotency_key, idempotency_window, unique_until)
         if any(given is not None for given in of_a_job):
@@ -99,7 +110,7 @@ def command(
                 "--wait, --max-retries, --kwargs, --idempotency-key, --idempotency-window, --unique-until and "
                 "ARGS_JSON belong to a job, not to a file."
             )
-        return _send_file(source, url, queue, delay_ms, want_results=not no_results, as_json=as_json)
+        return _send_file(source, url, settings, as_json=as_json)
     if wait is not None and no_results:
         raise click.UsageError("--wait needs a result: leave out --no-results.")
     assert task is not None  # noqa: S101 - one of the two was given
@@ -108,7 +119,7 @@ def command(
         raise click.UsageError("--idempotency-window is how long a key holds: add --idempotency-key or --unique-until.")
     line = job_line(task, arguments, max_retries, kwargs)
     claim = once.claim_of_line(task, line) if once.claims else None
-    return _send_one(line, task, url, queue, delay_ms, wait, claim, want_results=not no_results, as_json=as_json)
+    return _send_one(line, task, url, settings, wait, claim, as_json=as_json)
 
 
 def job_line(task: str, arguments: str | None, max_retries: int | None, kwargs: str | None = None) -> bytes:
@@ -156,22 +167,21 @@ def _send_one(
     line: bytes,
     task: str,
     url: str | None,
-    queue: str,
-    delay_ms: int,
+    settings: Settings,
     wait: float | None,
     claim: Claim | None,
     *,
-    want_results: bool,
     as_json: bool,
 ) -> int:
     from leveret.app import App
-    from leveret.tasks import Settings
 
     with App(_common.shared_url(url)) as app:
         client = app.client()
-        sent = client.send_line(line + b"\n", queue, delay_ms, want_results, claim)
-        job = app.sends.job(app, client, task, Settings(queue, want_results=want_results), Any, *sent)
-        said: dict[str, Any] = {"url": app.url, "queue": queue, "jobs": sent[2], "id": job.id}
+        sent = client.send_line(
+            line + b"\n", settings.queue, settings.delay_ms, settings.want_results, claim, settings.shards
+        )
+        job = app.sends.job(app, client, task, settings, Any, *sent)
+        said: dict[str, Any] = {"url": app.url, "queue": settings.queue, "jobs": sent[2], "id": job.id}
         if wait is not None:
             said["result"] = job.result(None if wait == _FOR_EVER else wait)
         if as_json:
@@ -185,7 +195,7 @@ def _send_one(
     return 0
 
 
-def _send_file(source: str, url: str | None, queue: str, delay_ms: int, *, want_results: bool, as_json: bool) -> int:
+def _send_file(source: str, url: str | None, settings: Settings, *, as_json: bool) -> int:
     from leveret import _core
 
     url = _common.shared_url(url)
@@ -194,16 +204,18 @@ def _send_file(source: str, url: str | None, queue: str, delay_ms: int, *, want_
         end = file.tell()
         client = _core.Client(url, _common.PUBLISH_DEADLINE, _common.BATCH_BYTES)
         file.seek(0)
-        messages, failed = client.send_blocks(blocks(file, source, end), queue, delay_ms, want_results)
+        messages, failed = client.send_blocks(
+            blocks(file, source, end), settings.queue, settings.delay_ms, settings.want_results, settings.shards
+        )
         sent = sum(number for _, number in messages)
         where = client.where()
         client.close(_common.PUBLISH_DEADLINE)
     if failed is not None:
         raise click.ClickException(f"{failed}; the first {sent} of {jobs} jobs are sent, from line {sent + 1} on none")
     if as_json:
-        _common.emit({"url": _common.shown_url(url), "queue": queue, "jobs": sent, "messages": len(messages)})
+        _common.emit({"url": _common.shown_url(url), "queue": settings.queue, "jobs": sent, "messages": len(messages)})
     else:
-        print(f"sent {sent:,} job{'s' * (sent != 1)} to {queue} at {where}")
+        print(f"sent {sent:,} job{'s' * (sent != 1)} to {settings.queue} at {where}")
     return 0
 
 

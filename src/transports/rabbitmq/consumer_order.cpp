@@ -109,7 +109,7 @@ void consumers::rebalance() {
 
 void consumers::rebalance(const std::string& base, std::uint64_t workers) {
   if (workers < 2) return;
-  const std::uint64_t share = (kShards + workers - 1) / workers;
+  const std::uint64_t share = (kOrderedShards + workers - 1) / workers;
   std::vector<std::shared_ptr<subscription>> active;
   for (const auto& [id, s] : subscriptions_) {
     // A stream that has brought something is its queue's active consumer.

@@ -67,7 +67,7 @@ void writer::share_out() {
     if (s.base.empty()) continue;
     const auto found = consumers.find(s.key);
     const std::uint64_t all = found == consumers.end() ? 1 : std::max<std::uint64_t>(found->second, 1);
-    s.share = (kShards + all - 1) / all;
+    s.share = (kOrderedShards + all - 1) / all;
     s.overdue = true;
   }
 }

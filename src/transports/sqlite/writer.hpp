@@ -83,7 +83,7 @@ class writer {
     // Of an ordered queue (else empty): the queue that it belongs to; of how many such queues this process holds a
     // message before it leaves them to others; whether others have had their chance (`share_out`).
     std::string base;
-    std::uint64_t share = kShards;
+    std::uint64_t share = kOrderedShards;
     bool overdue = false;
     bool active = true;  // false: unsubscribed, kept to tell it what it loses of what it still holds
   };
