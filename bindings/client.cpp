@@ -176,8 +176,8 @@ void send_soon(const client_handle& self, const line_writer& writer, const nb::t
                std::uint64_t ticket, const wanted_claim& once, std::uint32_t shards) {
   text_buffer line;
   if (!writer.write(line, args.ptr(), kwargs.ptr())) throw nb::python_error();
-  self.get()->send_soon(make_envelope(queue, delay_ms, want_results, shards, once), group_of(writer, want_results), line.view(),
-                        [to = into.shared(), ticket](core::sent_job job, std::exception_ptr failed) {
+  self.get()->send_soon(make_envelope(queue, delay_ms, want_results, shards, once), group_of(writer, want_results),
+                        line.view(), [to = into.shared(), ticket](core::sent_job job, std::exception_ptr failed) {
                           to->put({ticket, std::move(job), std::move(failed)});
                         });
 }

@@ -40,9 +40,8 @@ void init_host(nb::module_& m) {
   m.def("check_shards", &core::check_shards, nb::arg("queue"), nb::arg("shards"),
         "ValueError, with the reason, for what a queue can't be spread over.");
   m.def(
-      "shard_queue",
-      [](const std::string& queue, std::uint32_t shard) { return core::shard_queue(queue, shard); }, nb::arg("queue"),
-      nb::arg("shard"), "The queue of a shard, from 0 on.");
+      "shard_queue", [](const std::string& queue, std::uint32_t shard) { return core::shard_queue(queue, shard); },
+      nb::arg("queue"), nb::arg("shard"), "The queue of a shard, from 0 on.");
   m.attr("ordered_shards") = core::kOrderedShards;
 }
 

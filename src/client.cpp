@@ -49,7 +49,7 @@ struct client::state {
   std::condition_variable results_came;
   std::unordered_set<std::string> declared;
   std::unordered_map<std::string, std::uint32_t> declared_shards;  // how many of a spread queue's
-  std::string reply;  // made at the first message that wants results
+  std::string reply;                                               // made at the first message that wants results
   bool watching = false;
   bool closed = false;
   /// Messages whose results are wanted, with the chunks that nobody has taken yet.
@@ -177,7 +177,8 @@ struct client::state {
     const auto with_reply = [this, results, then](maybe_failure why) {
       if (why || !results || make_reply(then)) then(std::move(why));
     };
-    return (e.shards == 1 ? declare(e.queue, with_reply) : declare_shards(e, 0, with_reply)) && (!results || make_reply(then));
+    return (e.shards == 1 ? declare(e.queue, with_reply) : declare_shards(e, 0, with_reply)) &&
+           (!results || make_reply(then));
   }
 
   /// Blocks. Throws.

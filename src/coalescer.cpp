@@ -47,7 +47,8 @@ bool coalescer::send(const envelope& e, std::string_view group, std::string_view
 
 void coalescer::add(lane& l, const envelope& e, std::string_view group, std::string_view line, on_sent then) {
   const auto fits = [&](const batch& b) {
-    return b.lines.size() + line.size() <= batch_bytes_ && b.group == group && b.to.want_results == e.want_results && b.to.shards == e.shards &&
+    return b.lines.size() + line.size() <= batch_bytes_ && b.group == group && b.to.want_results == e.want_results &&
+           b.to.shards == e.shards &&
            (!l.ordered || (b.senders.size() < kOrderedJobs && b.to.once.key.empty() && e.once.key.empty()));
   };
   if (l.waiting.empty() || !fits(l.waiting.back())) {

@@ -43,7 +43,7 @@ struct envelope {
   unix_ms due = 0;
   std::uint8_t priority = 0;
   bool want_results = true;
-  wanted_claim once{};  ///< of messages of one job
+  wanted_claim once{};       ///< of messages of one job
   std::uint32_t shards = 1;  ///< over how many queues its messages are spread (shards.hpp)
 };
 

@@ -13,6 +13,16 @@ std::string shard_queue(std::string_view queue, std::uint32_t shard) {
   return name;
 }
 
+bool is_shard(std::string_view queue) noexcept {
+  const std::size_t infix = queue.rfind(kShardInfix);
+  if (infix == std::string_view::npos || infix == 0) return false;
+  const std::string_view number = queue.substr(infix + std::string_view(kShardInfix).size());
+  std::uint32_t shard = 0;
+  const std::from_chars_result read = std::from_chars(number.data(), number.data() + number.size(), shard);
+  return read.ec == std::errc{} && read.ptr == number.data() + number.size() && number.front() != '0' &&
+         shard < kMostShards;
+}
+
 std::uint32_t shards_said(const message& m) noexcept {
   const std::string* const text = m.find_header(kHeaderShards);
   if (text == nullptr) return 1;

@@ -6,7 +6,8 @@
 /// of shard 0 say in a header how many there are for workers who came before them. A sender's first message goes to
 /// shard 0, so there is always one that says so.
 ///
-/// A shard is a FIFO; the queue as a whole is none. Ordered queues (ordered.hpp) are not spread: they are shards by key.
+/// A shard is a FIFO; the queue as a whole is none. Ordered queues (ordered.hpp) are not spread: they are shards by
+/// key.
 #pragma once
 
 #include <cstdint>
@@ -20,13 +21,15 @@
 
 namespace leveret::core {
 
-/// Each costs workers three queues (work, suspects, dead), and messages held.
+/// Each costs the broker two queues (work, dead), and workers a consumer.
 inline constexpr std::uint32_t kMostShards = 256;
 inline constexpr const char* kShardInfix = ".shard.";
 inline constexpr const char* kHeaderShards = "x-leveret-shards";  ///< decimal, from 2 on; in messages of shard 0
 
 /// The queue of a shard; 0: `queue` itself.
 [[nodiscard]] std::string shard_queue(std::string_view queue, std::uint32_t shard);
+/// Whether it is named as a shard other than shard 0 is. Brokers of many machines put those on different ones.
+[[nodiscard]] bool is_shard(std::string_view queue) noexcept;
 /// How many shards a message's queue has, as the message says; 1: it says nothing, or nonsense.
 [[nodiscard]] std::uint32_t shards_said(const message& m) noexcept;
 /// Throws std::invalid_argument unless `shards` is from 1 to kMostShards and the names of all are queue names.

@@ -79,7 +79,9 @@ void tracker::on_delivery(consumed_queue& queue, delivery d) {
   pending p;
   p.queue = &queue;
   p.message_id = d.msg.id;
-  const std::string base = base_queue(queue.name);
+  // One for all shards: workers that hear of shards make no queue, for RabbitMQ closes the connection of who consumes
+  // one that another is just making.
+  const std::string base = queue.shard_of == nullptr ? base_queue(queue.name) : queue.shard_of->name;
   switch (action) {
     case redelivery_action::run:
       break;

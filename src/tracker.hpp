@@ -106,14 +106,15 @@ class tracker {
   // Which queues (tracker_queues.cpp).
   consumed_queue& add_queue(std::string name);
   void subscribe_next(std::size_t index, std::function<void(maybe_failure)> ready);
-  /// Subscribes to a queue that is there, once. Gives the queue of its suspects if that is new, and still to be consumed.
+  /// Subscribes to a queue that is there, once. Gives the queue of its suspects if that is new, and still to be
+  /// consumed.
   consumed_queue* subscribe_declared(consumed_queue& queue, const transport::declared& is);
   /// Declares a queue and subscribes, again every second until it can.
   void consume(consumed_queue& queue);
   void subscribe(consumed_queue& queue);
   void on_subscription_ended(consumed_queue& queue, const failure& why);
   [[nodiscard]] window window_of(const consumed_queue& queue) const;
-  [[nodiscard]] static bool has_shards(const consumed_queue& queue) noexcept;
+  [[nodiscard]] static bool may_have_shards(const consumed_queue& queue) noexcept;
   /// Looks which shards a queue has, from one on.
   void find_shards(consumed_queue& queue, std::uint32_t shard, std::function<void()> then);
   void add_shards(consumed_queue& queue, std::uint32_t shards);

@@ -55,11 +55,11 @@ void tracker::subscribe_next(std::size_t index, std::function<void(maybe_failure
       subscribe_declared(*queues_[index], is);
       subscribe_next(index + 1, std::move(ready));
     };
-    has_shards(queue) ? find_shards(queue, 1, go_on) : std::function<void()>(go_on)();
+    may_have_shards(queue) ? find_shards(queue, 1, go_on) : std::function<void()>(go_on)();
   });
 }
 
-bool tracker::has_shards(const consumed_queue& queue) noexcept {
+bool tracker::may_have_shards(const consumed_queue& queue) noexcept {
   return !queue.suspects && !queue.ordered && queue.shard_of == nullptr;
 }
 
@@ -84,14 +84,13 @@ void tracker::find_shards(consumed_queue& queue, std::uint32_t shard, std::funct
 void tracker::add_shards(consumed_queue& queue, std::uint32_t shards) {
   for (; queue.shards < shards; ++queue.shards) {
     std::string name = shard_queue(queue.name, queue.shards);
-    const bool told =
-        std::any_of(queues_.begin(), queues_.end(), [&](const auto& each) { return each->name == name; });
+    const bool told = std::any_of(queues_.begin(), queues_.end(), [&](const auto& each) { return each->name == name; });
     if (!told) add_queue(std::move(name)).shard_of = &queue;
   }
 }
 
 void tracker::hear_of_shards(consumed_queue& queue, const message& m) {
-  if (!has_shards(queue)) return;
+  if (!may_have_shards(queue)) return;
   const std::uint32_t shards = shards_said(m);
   if (shards <= queue.shards) return;
   log_.log(LEVERET_INFO, "shards", {},
@@ -122,8 +121,9 @@ void tracker::subscribe(consumed_queue& queue) {
 
 tracker::consumed_queue* tracker::subscribe_declared(consumed_queue& queue, const transport::declared& is) {
   consumed_queue* suspects = nullptr;
+  if (queue.shard_of != nullptr) queue.isolate = is.ours && queue.shard_of->isolate;  // with the suspects of that one
   // A queue found as it is keeps its own rules: no suspects beside it. Without a count nobody knows what came back.
-  if (is.ours && !queue.isolate && !queue.suspects && !queue.ordered && transport_.what_it_can().delivery_count) {
+  if (is.ours && !queue.isolate && may_have_shards(queue) && transport_.what_it_can().delivery_count) {
     queue.isolate = true;
     suspects = &add_queue(queue.name + kSuspectsSuffix);
     suspects->suspects = true;

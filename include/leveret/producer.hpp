@@ -251,9 +251,9 @@ class LEVERET_VISIBLE_TYPE task_sender {
     until_ = static_cast<std::int32_t>(end);
     return *this;
   }
-  /// Spreads the queue's messages over so many queues of the broker, 1 to 256: for more than one queue carries. Each is a
-  /// FIFO, the queue as a whole is none. Workers find out how many there are. Give it after `queue`, and the same number
-  /// in all programs. Jobs with a key are kept in order as without it. Python's `shards=`.
+  /// Spreads the queue's messages over so many queues of the broker, 1 to 256: for more than one queue carries. Each is
+  /// a FIFO, the queue as a whole is none. Workers find out how many there are. Give it after `queue`, and the same
+  /// number in all programs. Jobs with a key are kept in order as without it. Python's `shards=`.
   LEVERET_HIDDEN task_sender& shards(std::uint32_t number) {
     if (number < 1) throw std::invalid_argument("a queue has 1 to 256 shards, not 0");
     shards_ = number;

@@ -149,9 +149,9 @@ class App:
             function: The function, sync or async. A method is refused.
             name: The task's name; the function's by default. At most 255 bytes.
             settings: How its jobs are sent, as in `options`: `queue` (`default` by default), `shards`, `max_retries`,
-                `deadline`, `expires`, `ignore_result`. With `ordered=True` jobs of one `key` run one after another in the order
-                sent, whatever the number of workers: `key` names a parameter, or is a function that gets the arguments
-                and returns a str or an int. `idempotency_key`, which does the same, `idempotency_window` and
+                `deadline`, `expires`, `ignore_result`. With `ordered=True` jobs of one `key` run one after another in
+                the order sent, whatever the number of workers: `key` names a parameter, or is a function that gets the
+                arguments and returns a str or an int. `idempotency_key`, which does the same, `idempotency_window` and
                 `unique_until` have a job there once. And how Python workers run them:
 
                 `backoff`: how long a failed job waits for its next attempt. A number of seconds or a timedelta is the

@@ -31,6 +31,7 @@ OPTIONAL: Final = ("id", "args", "kwargs", "max_retries", "deadline_ms", "expire
 
 SIGNED_HEADERS: Final = ("x-leveret-suspect", "x-leveret-crashes", "x-leveret-unknown-since")
 CLAIM_HEADER: Final = "x-leveret-once"
+SHARDS_HEADER: Final = "x-leveret-shards"
 
 _LOWEST: Final = -(1 << 63)
 _HIGHEST: Final = (1 << 64) - 1
@@ -152,6 +153,7 @@ def signature(  # noqa: PLR0913 - what is signed
         reply.encode(),
         *(said.get(name, "").encode() for name in SIGNED_HEADERS),
         *([said[CLAIM_HEADER].encode()] if CLAIM_HEADER in said else []),
+        *([SHARDS_HEADER.encode(), said[SHARDS_HEADER].encode()] if SHARDS_HEADER in said else []),
         body,
     )
     signed = b"".join(len(each).to_bytes(8, "big") + each for each in fields)

@@ -323,8 +323,8 @@ class Sender(Generic[P, C]):
         Args:
             queue: The queue to send to. With another queue, `shards` is 1 again unless it is said too.
             shards: How many queues of the broker the queue's messages are spread over, 1 to 256, for more than one
-                queue carries: the queue itself, `QUEUE.shard.1` and so on. Each is a FIFO, all together are none. Workers
-                find out how many there are. Jobs with keys keep their order.
+                queue carries: the queue itself, `QUEUE.shard.1` and so on. Each is a FIFO, all together are none.
+                Workers find out how many there are. Jobs with keys keep their order.
             max_retries: How often a failed job is run again; the worker's default is 3.
             delay: Seconds, or a timedelta, before which no worker gets the jobs. On RabbitMQ delays are rounded up to
                 32 ms.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import leveret as library
@@ -27,7 +28,8 @@ PAUSE = 0.02
 class Load:
     """A producer and two workers on a queue of their own, past all of the cluster's nodes."""
 
-    def __init__(self, cluster: RabbitCluster, folder: Path, plugin: Path) -> None:
+    def __init__(self, cluster: RabbitCluster, folder: Path, plugin: Path, shards: int = 1) -> None:
+        self.shards = shards
         self.queue = f"cluster-{uuid.uuid4().hex[:12]}"
         self.broker = Broker(cluster.url, self.queue, folder)
         self.accepted: set[int] = set()
@@ -40,7 +42,7 @@ class Load:
 
     def _produce(self) -> None:
         with library.App(self.broker.url) as app:
-            effect = Effects(app, self.queue, ignore_result=True).effect
+            effect = Effects(app, self.queue, ignore_result=True).effect.options(shards=self.shards)
             while not self._over.is_set():
                 numbers = range(self.sent, self.sent + BATCH)
                 self.sent += BATCH
@@ -87,9 +89,9 @@ class Load:
 
 
 @pytest.fixture
-def load(cluster: RabbitCluster, tmp_path: Path, effects: Path) -> Iterator[Load]:
+def load(request: pytest.FixtureRequest, cluster: RabbitCluster, tmp_path: Path, effects: Path) -> Iterator[Load]:
     """Jobs that are sent and run before, while and after the test breaks something; checked at its end."""
-    made = Load(cluster, tmp_path, effects)
+    made = Load(cluster, tmp_path, effects, shards=getattr(request, "param", 1))
     try:
         made.start()
         yield made
@@ -104,6 +106,19 @@ def test_the_leaders_node_is_killed(cluster: RabbitCluster, load: Load) -> None:
     assert load.wait_runs() < 30
     leader.start()
     load.wait_runs()
+
+
+@pytest.mark.parametrize("load", [6], indirect=True)
+def test_a_node_that_leads_some_of_the_shards_is_killed(cluster: RabbitCluster, load: Load) -> None:
+    names = [load.queue, *(f"{load.queue}.shard.{shard}" for shard in range(1, load.shards))]
+    leaders = Counter(cluster.leader_of(name).name for name in names)
+    assert len(leaders) > 1, f"RabbitMQ balances leaders over its nodes, other queues' included: {leaders}"
+    victim = cluster.leader_of(names[-1])
+    victim.kill()
+    assert load.wait_runs() < 30
+    victim.start()
+    load.wait_runs()
+    assert all(load.broker.stats(name)["consumers"] == 2 for name in names), "both workers take from every shard"
 
 
 def test_the_majority_is_lost_and_comes_back(cluster: RabbitCluster, load: Load) -> None:

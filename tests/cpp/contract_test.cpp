@@ -11,6 +11,7 @@
 #include "codec/scanner.hpp"
 #include "once.hpp"
 #include "redelivery.hpp"
+#include "shards.hpp"
 #include "signing.hpp"
 
 namespace leveret::core {
@@ -236,13 +237,13 @@ TEST(Vectors, BodiesAreSplitAndBadLinesAreBadAlone) {
 }
 
 TEST(Vectors, MessagesAreSignedAsTheVectorSays) {
-  for_each_vector("signatures.jsonl", 9, [](const node& vector) {
+  for_each_vector("signatures.jsonl", 10, [](const node& vector) {
     message m;
     m.id = vector["id"].text();
     m.queue = vector["queue"].text();
     m.reply = vector["reply"].text();
     m.data = body{vector["body"].text()};
-    for (const char* name : {kHeaderSuspect, kHeaderCrashes, kHeaderUnknownSince, kHeaderClaim}) {
+    for (const char* name : {kHeaderSuspect, kHeaderCrashes, kHeaderUnknownSince, kHeaderClaim, kHeaderShards}) {
       if (vector["headers"].has(name)) m.headers.push_back({name, vector["headers"][name].text()});
     }
     const signing_keys keys{vector["key"].text() + ":" + vector["secret"].text()};

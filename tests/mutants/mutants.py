@@ -284,4 +284,32 @@ MUTANTS = (
         "    return;\n  }\n  const signals_blocked",
         "sqlite_lending_test",
     ),
+    Mutant(
+        "shards that were there before a worker are not looked for",
+        "src/tracker_queues.cpp",
+        "may_have_shards(queue) ? find_shards(queue, 1, go_on) : std::function<void()>(go_on)();",
+        "std::function<void()>(go_on)();",
+        "shards_test",
+    ),
+    Mutant(
+        "shards that messages speak of are not heard of",
+        "src/tracker.cpp",
+        "  if (!d.msg.headers.empty()) hear_of_shards(queue, d.msg);\n",
+        "",
+        "shards_test",
+    ),
+    Mutant(
+        "a sender's first message goes where no worker may look",
+        "src/shards.cpp",
+        "std::uint32_t chosen = q.next % shards;",
+        "std::uint32_t chosen = (q.next + 1) % shards;",
+        "shards_test",
+    ),
+    Mutant(
+        "a shard without a leader takes all that a sender may have unanswered",
+        "src/shards.cpp",
+        "    if (q.unanswered[other] < q.unanswered[chosen]) chosen = other;\n",
+        "",
+        "shards_test",
+    ),
 )

@@ -146,6 +146,18 @@ def test_options_leave_the_task_as_it_is(app: leveret.App) -> None:
     assert changed.options(deadline=2).queue == "other"
 
 
+def test_shards_belong_to_their_queue(app: leveret.App) -> None:
+    @app.task(queue="work", shards=4)
+    def f() -> None:
+        raise NotImplementedError
+
+    assert f.settings.shards == 4
+    assert f.options(max_retries=0).settings.shards == 4
+    assert f.options(queue="other").settings.shards == 1
+    other = f.options(queue="other", shards=2).settings
+    assert (other.queue, other.shards) == ("other", 2)
+
+
 def test_an_unknown_setting_is_refused(app: leveret.App) -> None:
     with pytest.raises(TypeError, match="retries"):
         app.task(retries=3)(test_an_unknown_setting_is_refused)

@@ -26,7 +26,7 @@ def wanted(node: RabbitNode) -> dict[str, Any]:
     return {
         "leveret": (r"^leveret\.", {"queue-leader-locator": "balanced"}),
         "leveret.shop.mail": (
-            r"^shop\.mail(\.dead|\.suspects)?$",
+            r"^shop\.mail(\.(shard|ordered)\.[0-9]+)?(\.dead|\.suspects)?$",
             {"queue-leader-locator": "balanced", **held},
         ),
     }

@@ -184,7 +184,7 @@ def shards(broker: Client, name: str) -> list[str]:
 
 
 def beside(broker: Client, name: str) -> list[dict[str, Any]]:
-    """Return the statistics of the queues that a queue's jobs are spread over beside it: its shards, its ordered queues.
+    """Return the statistics of what belongs to a queue beside it: its shards, its ordered queues.
 
     Shards have numbers without gaps. Of the ordered queues a worker has made all, or there are none.
     """

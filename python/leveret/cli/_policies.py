@@ -53,7 +53,7 @@ def policies(queues: Sequence[str], version: tuple[int, int], longest_job: float
         held["consumer-timeout"] = int(longest_job * 1000)
     wanted = [Policy("leveret", r"^leveret\.", spread)]
     for queue in queues:
-        pattern = rf"^{re.escape(queue)}(\.dead|\.suspects)?$".replace(r"\-", "-")
+        pattern = rf"^{re.escape(queue)}(\.(shard|ordered)\.[0-9]+)?(\.dead|\.suspects)?$".replace(r"\-", "-")
         wanted.append(Policy(f"leveret.{queue}", pattern, {**spread, **held}))
     return wanted
 

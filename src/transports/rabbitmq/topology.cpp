@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "../../ordered.hpp"
+#include "../../shards.hpp"
 
 namespace leveret::core::rabbitmq {
 namespace {
@@ -72,6 +73,8 @@ amqp_queue_declare_t* declaration::method() {
           .text("x-dead-letter-strategy", "at-least-once")
           .text("x-overflow", "reject-publish");
       if (is_ordered(queue_)) arguments_.boolean("x-single-active-consumer", true);
+      // Else all of them would be led by the node that the first sender is connected to.
+      if (is_shard(queue_)) arguments_.text("x-queue-leader-locator", "balanced");
       break;
     case kind::level:
       target_ = number_ == 0 ? kDelayOut : delay_name(static_cast<std::uint32_t>(number_ - 1));
