@@ -100,7 +100,7 @@ def compare(
 
     `servers` are processes that work for everybody: what they use in a round is its contender's.
     """
-    seconds: dict[str, list[float]] = {}
+    seconds: dict[tuple[str, str], list[float]] = {}
     for number in range(1, rounds + 1):
         for contender in contenders:
             row = contender.row
@@ -114,14 +114,15 @@ def compare(
                 row.not_measured, row.rates = str(why) or type(why).__name__, []
                 continue
             row.rates.append(rate)
-            seconds.setdefault(row.name, []).append(used_so_far(servers) - used if cpu is None else cpu)
+            seconds.setdefault((row.comparison, row.name), []).append(used_so_far(servers) - used if cpu is None else cpu)
     rows = [contender.row for contender in contenders]
     for row in rows:
         if row.not_measured:
             continue
         if not row.less_is_better:
-            row.cpu_s_per_million = round(statistics.median(seconds[row.name]) / row.jobs * 1e6, 2)
-        other = next((r for r in rows if r.name == row.reference and not r.not_measured), None)
+            row.cpu_s_per_million = round(statistics.median(seconds[row.comparison, row.name]) / row.jobs * 1e6, 2)
+        beside = (r for r in rows if (r.comparison, r.name) == (row.comparison, row.reference) and not r.not_measured)
+        other = next(beside, None)
         if other is not None:
             ratio = statistics.median(mine / theirs for mine, theirs in zip(row.rates, other.rates, strict=True))
             row.ratio = round(ratio, 2)

@@ -55,7 +55,7 @@ def bars(part: str, rows: list[dict[str, Any]], folder: Path) -> None:
         members = [row for row in rows if row["comparison"] == comparison][::-1]
         names = [row["name"] for row in members]
         rates = [row["median"] for row in members]
-        ours = [row["part"] == "scaling" or row["name"].startswith("leveret") for row in members]
+        ours = [row["part"] in {"scaling", "shards"} or row["name"].startswith("leveret") for row in members]
         drawn = panel.barh(names, rates, color=[OURS if our else OTHERS for our in ours])
         panel.bar_label(drawn, labels=[f"{rate:,.0f}" for rate in rates], padding=3)
         panel.set(xscale="log", xlim=(min(rates) / 3, max(rates) * 8))

@@ -27,6 +27,13 @@ PATIENCE = 3600.0
 @click.option(
     "--results", type=click.Choice(["on", "off"]), default="off", show_default=True, help="Whether results are stored."
 )
+@click.option(
+    "--shards",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    help="Over how many of the broker's queues the queue is spread.",
+)
 @click.option("--python", is_flag=True, help="Measure what Python costs: handlers, coroutines, sends, start-up.")
 @click.option(
     "--rounds",
@@ -36,7 +43,14 @@ PATIENCE = 3600.0
 )
 @_common.as_json
 def command(
-    url: str | None, jobs: int, threads: int, results: str, python: bool, rounds: int | None, as_json: bool
+    url: str | None,
+    jobs: int,
+    threads: int,
+    results: str,
+    shards: int,
+    python: bool,
+    rounds: int | None,
+    as_json: bool,
 ) -> int:
     """Publish jobs that do nothing by `send_many`, then drain them: validated, dispatched, settled, counted.
 
@@ -47,12 +61,14 @@ def command(
     handlers in both pools, and start-up, round by round in turn. Exit code 1 if a worker did not run every job once.
     """
     if python:
+        if shards > 1:
+            raise ValueError("cannot measure --python with --shards: its jobs go to one queue; leave one out")
         return _python(url, jobs, rounds or 5, threads, results, as_json=as_json)
     if rounds is not None:
         raise ValueError("cannot measure --rounds without --python: give both, or neither")
     plugin = demo_plugin()
     with throwaway_url(url, "leveret-bench-") as broker:
-        report = run(broker, str(plugin), jobs, threads, results=results == "on")
+        report = run(broker, str(plugin), jobs, threads, shards, results=results == "on")
     if as_json:
         _common.emit(report)
     else:
@@ -60,7 +76,8 @@ def command(
             [name, report[name]["jobs"], f"{report[name]['seconds']:.3f}", report[name]["jobs_per_s"]]
             for name in STAGES
         ]
-        title = f"{report['url']}, {threads} threads, results {results}"
+        spread = f", {shards} shards" if shards > 1 else ""
+        title = f"{report['url']}, {threads} threads, results {results}{spread}"
         _common.print_table(["", "jobs", "seconds", "jobs/s"], rows, title=title)
     return 0
 
@@ -85,32 +102,36 @@ def _python(url: str | None, jobs: int, rounds: int, threads: int, results: str,
     return 0
 
 
-def run(url: str, plugin: str, number: int, threads: int, *, results: bool) -> dict[str, Any]:
+def run(url: str, plugin: str, number: int, threads: int, shards: int, *, results: bool) -> dict[str, Any]:
     """Measure; raise ClickException if the worker did not run every job."""
     import leveret
     from leveret import _core
 
+    # Shards stay when a run is over, and workers would find them.
+    queue = QUEUE if shards == 1 else f"{QUEUE}-{shards}"
     with leveret.App(url) as app:
 
-        @app.native(queue=QUEUE, ignore_result=not results)
+        @app.native(queue=queue, shards=shards, ignore_result=not results)
         def noop() -> None:
             raise NotImplementedError
 
         broker = app.client()
-        broker.declare(QUEUE)
-        broker.purge(QUEUE)  # what a killed bench left
+        broker.declare(queue)
+        for one in _common.shards(broker, queue):
+            broker.purge(one)  # what a killed bench left
         began = time.perf_counter()
         sent = len(noop.send_many(() for _ in range(number)))
         published = time.perf_counter() - began
 
-        worker = _core.Worker([plugin], url, [QUEUE], threads, burst=True, log_level="warning")
+        worker = _core.Worker([plugin], url, [queue], threads, burst=True, log_level="warning")
         worker.start()
         finished = worker.wait_finished(PATIENCE)
         counts = worker.stop(10.0)
-        broker.purge(QUEUE)
+        for one in _common.shards(broker, queue):
+            broker.purge(one)
         shown = app.url
     if not finished:
-        raise click.ClickException(f"the worker did not drain {QUEUE} within {PATIENCE:.0f} s")
+        raise click.ClickException(f"the worker did not drain {queue} within {PATIENCE:.0f} s")
     if (sent, counts["succeeded"], counts["dead"]) != (number, number, 0):
         raise click.ClickException(
             f"of {number} jobs {sent} were sent, {counts['succeeded']} succeeded and {counts['dead']} are dead"
@@ -120,6 +141,7 @@ def run(url: str, plugin: str, number: int, threads: int, *, results: bool) -> d
         "jobs": number,
         "threads": threads,
         "results": results,
+        "shards": shards,
         "publish": rate(number, published),
         "drain": rate(counts["succeeded"], counts["seconds"]),
     }
