@@ -114,7 +114,9 @@ def compare(
                 row.not_measured, row.rates = str(why) or type(why).__name__, []
                 continue
             row.rates.append(rate)
-            seconds.setdefault((row.comparison, row.name), []).append(used_so_far(servers) - used if cpu is None else cpu)
+            seconds.setdefault((row.comparison, row.name), []).append(
+                used_so_far(servers) - used if cpu is None else cpu
+            )
     rows = [contender.row for contender in contenders]
     for row in rows:
         if row.not_measured:

@@ -88,4 +88,3 @@ def measure(_node: RabbitNode, rounds: int, say: Callable[[str], None]) -> list[
             rows += [row for row in found if "published" in row.comparison]
             rows += [row for row in found if "drained" in row.comparison]
     return rows
-

@@ -3,10 +3,10 @@
     python benchmarks/suite.py [PART…] [--rounds 5] [--json] [--output FILE]     (make bench ARGS="…")
 
 Parts: `peers`; `publish`, beside a pika loop; `plain`, beside plain rabbitmq-c; `page`, beside the simulated worker of
-the page that it began with; `latency`, beside the disk's sync and plain rabbitmq-c; `scaling`: results, backlog, jobs
-a message, processes; `shards`, on a cluster; `memory`: a worker's, over 100 million jobs. All contenders of a comparison run on one machine, in
-one run, round by round in turn, on a private RabbitMQ or a fresh file, with durable settings. Only jobs that were
-executed, each once, and settled, count: else the row says "not measured", and why.
+the page that it began with; `latency`, beside the disk's sync and plain rabbitmq-c; `scaling`: results, backlog, jobs a
+message, processes; `shards`, on a cluster; `memory`: a worker's, over 100 million jobs. All contenders of a comparison
+run on one machine, in one run, round by round in turn, on a private RabbitMQ or a fresh file, with durable settings.
+Only jobs that were executed, each once, and settled, count: else the row says "not measured", and why.
 """
 
 from __future__ import annotations
