@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 THREADS = 4
 CRASHES = 1 / 500
 """How many of the single jobs take their process down."""
+SHARDS = 3
+"""Queues that the native jobs without keys are spread over."""
 PYTHON_QUEUE = "-python"
 """What the queue of the Python handlers ends with."""
 
@@ -47,7 +49,7 @@ class Producer:
         self._effects = effects
         self._log = log
 
-        @self.app.native(name="effect", queue=queue, ignore_result=True)
+        @self.app.native(name="effect", queue=queue, shards=SHARDS, ignore_result=True)
         def effect(path: str, n: int) -> int:
             raise NotImplementedError
 
