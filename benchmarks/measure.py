@@ -122,7 +122,8 @@ def compare(
         if row.not_measured:
             continue
         if not row.less_is_better:
-            row.cpu_s_per_million = round(statistics.median(seconds[row.comparison, row.name]) / row.jobs * 1e6, 2)
+            used_up = statistics.median(seconds[row.comparison, row.name])
+            row.cpu_s_per_million = round(used_up / row.jobs * 1e6, 2) if used_up else None
         beside = (r for r in rows if (r.comparison, r.name) == (row.comparison, row.reference) and not r.not_measured)
         other = next(beside, None)
         if other is not None:
@@ -209,6 +210,43 @@ def answer_of(command: list[str], timeout: float = 600, environ: dict[str, str] 
         raise NotMeasuredError(f"exit code {done.returncode}: {end}")
     answer: dict[str, object] = json.loads(done.stdout.strip().splitlines()[-1])
     return answer
+
+
+def bench_rates(words: list[str], jobs: int, environ: dict[str, str] | None = None) -> tuple[float, float]:
+    """Run `leveret bench`; return the rates of publishing and of draining.
+
+    Raises:
+        NotMeasuredError: it failed, or is not of so many jobs.
+    """
+    answer = answer_of([LEVERET, "bench", *words, "--json"], environ=environ)
+    rates = []
+    for stage in ("publish", "drain"):
+        found = answer[stage]
+        if not isinstance(found, dict) or found["jobs"] != jobs:
+            raise NotMeasuredError(f"{stage}: {found} is not that of {jobs:,} jobs")
+        rates.append(float(found["jobs_per_s"]))
+    return rates[0], rates[1]
+
+
+class InAndOut:
+    """Jobs published, then drained, in one run; each of the two is a contender of a comparison of its own."""
+
+    def __init__(self, run: Callable[[], tuple[float, float]]) -> None:
+        """Take what does both and returns both rates."""
+        self._run = run
+        self._drained: list[float] = []
+
+    def publish(self) -> tuple[float, None]:
+        """Do both; return the rate of publishing and keep the other. The processor time is that of both."""
+        published, drained = self._run()
+        self._drained.append(drained)
+        return published, None
+
+    def drain(self) -> tuple[float, float]:
+        """Return the rate of draining, whose processor time is counted with the publishing."""
+        if not self._drained:
+            raise NotMeasuredError("its jobs were not published")
+        return self._drained.pop(), 0.0
 
 
 @functools.cache

@@ -33,7 +33,9 @@ HEADINGS = ("", "version", "median", "best", "spread", "ratio", "CPU s per milli
 MARK = "<!-- measured by benchmarks/suite.py -->"
 sys.path.insert(0, str(ROOT / "tests"))
 
-import latency_part  # noqa: E402 - beside this file
+import budget  # noqa: E402 - beside this file
+import latency_part  # noqa: E402 - the same
+import limits_part  # noqa: E402 - the same
 import memory_part  # noqa: E402 - the same
 import page_part  # noqa: E402 - the same
 import peers_part  # noqa: E402 - the same
@@ -49,6 +51,7 @@ PARTS: dict[str, Callable[[RabbitNode, int, Callable[[str], None]], list[Row]]] 
     "peers": peers_part.measure,
     "publish": publish_part.measure,
     "plain": plain_part.measure,
+    "limits": limits_part.measure,
     "page": page_part.measure,
     "latency": latency_part.measure,
     "scaling": scaling_part.measure,
@@ -103,6 +106,10 @@ def write_page(page: Path, result: dict[str, object], rows: list[Row]) -> None:
             "\n".join([f"### {comparison}, {members[0].unit}\n", *lines, "", *([" ".join(notes), ""] if notes else [])])
         )
     page.write_text(before + MARK + "\n\n" + "\n".join(parts) + "\n" + MARK + after)
+    before, found, rest = page.read_text().partition(budget.MARK)
+    if found:
+        _, _, after = rest.partition(budget.MARK)
+        page.write_text(f"{before}{budget.MARK}\n\n{budget.table(rows)}\n{budget.MARK}{after}")
 
 
 def fallen(rows: list[dict[str, object]], before: list[dict[str, object]]) -> list[str]:

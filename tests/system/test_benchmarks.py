@@ -12,7 +12,9 @@ from support.redis_server import RedisServer
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 sys.path[:0] = [str(BENCHMARKS), str(BENCHMARKS.parent / "tests")]
 
-import latency_part  # noqa: E402 - beside the suite
+import budget  # noqa: E402 - beside the suite
+import latency_part  # noqa: E402 - the same
+import limits_part  # noqa: E402 - the same
 import measure  # noqa: E402 - the same
 import memory_part  # noqa: E402 - the same
 import peers_part  # noqa: E402 - the same
@@ -97,6 +99,70 @@ def test_a_contender_that_fails_is_out_and_its_row_says_why() -> None:
     assert "ratio" not in good
     assert bad["not_measured"] == "not measured: its server died"
     assert json.dumps([good, bad])
+
+
+def test_rows_of_one_name_in_several_comparisons_are_kept_apart() -> None:
+    def contender(comparison: str, name: str, rate: float, cpu: float | None) -> measure.Contender:
+        made = measure.Row("p", comparison, name, "1", "x", 1_000_000, reference="one")
+        return measure.Contender(made, lambda: (rate, cpu))
+
+    runs = measure.InAndOut(lambda: (30.0, 8.0))
+    rows = measure.compare(
+        [
+            contender("in", "one", 10.0, 1.0),
+            contender("out", "one", 2.0, 4.0),
+            measure.Contender(measure.Row("p", "in", "two", "1", "x", 1_000_000, reference="one"), runs.publish),
+            measure.Contender(measure.Row("p", "out", "two", "1", "x", 1_000_000, reference="one"), runs.drain),
+        ],
+        3,
+        lambda _: None,
+    )
+    assert [row.ratio for row in rows] == [1.0, 1.0, 3.0, 4.0]
+    assert [row.cpu_s_per_million for row in rows[:2]] == [1.0, 4.0]
+    assert rows[3].cpu_s_per_million is None, "counted with the other stage"
+
+
+def test_what_was_not_published_is_not_drained() -> None:
+    def fails() -> tuple[float, float]:
+        raise measure.NotMeasuredError("no broker")
+
+    runs = measure.InAndOut(fails)
+    published, drained = measure.compare(
+        [
+            measure.Contender(measure.Row("p", "in", "a", "1", "x", 1), runs.publish),
+            measure.Contender(measure.Row("p", "out", "a", "1", "x", 1), runs.drain),
+        ],
+        1,
+        lambda _: None,
+    )
+    assert (published.not_measured, drained.not_measured) == ("no broker", "its jobs were not published")
+
+
+@pytest.mark.parametrize("job", limits_part.LINES)
+def test_lines_are_read_by_both_programs_to_the_same_sum(tmp_path: Path, job: str) -> None:
+    path = tmp_path / "lines"
+    path.write_text("".join(map(limits_part.LINES[job], range(limits_part.LINES_READ))))
+    total = sum(n + n % 25 for n in range(limits_part.LINES_READ)) if "work" in job else 0
+    alone = measure.compiled(limits_part.PLAIN_SOURCES / "json_lines.cpp", "-O2", "-lsimdjson")
+    for program in (limits_part.codec(), alone):
+        assert limits_part.read(program, path, total)[0] > 0
+        with pytest.raises(measure.NotMeasuredError, match="is not what"):
+            limits_part.read(program, path, total + 1)
+
+
+def test_the_budget_has_a_steps_time_and_its_bounds(tmp_path: Path) -> None:
+    ours = measure.Row("limits", "lines of noop() read", "leveret", "1", "x", 1, rates=[40e6, 50e6, 60e6])
+    bound = measure.Row("limits", "lines of noop() read", "simdjson", "", "x", 1, rates=[20e6, 25e6, 30e6])
+    other = measure.Row("limits", "lines of work(id, value) read", "leveret", "1", "x", 1, not_measured="no compiler")
+    page = tmp_path / "page.md"
+    page.write_text(f"a\n{suite.MARK}{suite.MARK}\nb\n{budget.MARK}\nold\n{budget.MARK}\nc\n")
+    where = {"processor": "p", "cores": 2, "system": "s", "python": "3"}
+    suite.write_page(page, {"machine": where, "date": "d", "rounds": 3}, [ours, bound, other])
+    rows = page.read_text().partition(budget.MARK)[2].partition(budget.MARK)[0].strip().splitlines()
+    assert rows[2:] == [
+        "| `noop()`: the line read and checked, one thread | 20 | simdjson, the same lines | 40 | 0.50 |"
+    ]
+    assert page.read_text().endswith("c\n")
 
 
 def test_a_ratio_that_fell_is_named() -> None:
