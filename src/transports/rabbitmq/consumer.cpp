@@ -7,6 +7,8 @@
 namespace leveret::core::rabbitmq {
 namespace {
 
+// Acknowledged by one frame. What a worker that dies had done and not told yet runs again; ack_flush bounds how long.
+constexpr std::size_t kMostTogether = 128;
 constexpr std::uint32_t kMostPrefetch = 65'535;
 constexpr std::uint32_t kSizesBeforeJudging = 8;
 constexpr std::chrono::milliseconds kQuietRound{20};
@@ -418,8 +420,7 @@ void consumers::finish(delivery_token token, std::function<void(bool)> then) {
 // while the broker holds back the next ones.
 void consumers::after_finish(const std::shared_ptr<stream>& st) {
   if (st->flush_soon || st->quieting) return;
-  const std::size_t enough =
-      std::clamp<std::size_t>(st->prefetch / 8, 1, std::max<std::uint32_t>(limits_.ack_flush_messages, 1));
+  const std::size_t enough = std::clamp<std::size_t>(st->prefetch / 8, 1, kMostTogether);
   if (draining_ || !st->consuming || st->acks.out() == 0 || st->acks.finished() >= enough) {
     st->flush_soon = true;
     reactor_.at_round_end([this, st] { flush(st); });
