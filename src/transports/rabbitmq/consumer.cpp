@@ -9,11 +9,7 @@ namespace {
 
 // Acknowledged by one frame. What a worker that dies had done and not told yet runs again; ack_flush bounds how long.
 constexpr std::size_t kMostTogether = 128;
-constexpr std::uint32_t kMostPrefetch = 65'535;
-constexpr std::uint32_t kSizesBeforeJudging = 8;
-constexpr std::chrono::milliseconds kQuietRound{20};
 constexpr std::chrono::seconds kMostHolding{1};
-constexpr int kQuietRounds = 25;  // a queue that never rests is cancelled after half a second all the same
 
 }  // namespace
 
@@ -85,23 +81,6 @@ void consumers::retry_later(const std::shared_ptr<subscription>& s) {
                             [this, s] { start(s); });
 }
 
-std::uint32_t consumers::most_prefetch(const subscription& s) {
-  if (s.ordered) return 1;
-  return std::clamp<std::uint32_t>(s.w.most != 0 ? s.w.most : s.w.messages, 1, kMostPrefetch);
-}
-
-std::uint32_t consumers::wanted_prefetch(const subscription& s) const {
-  std::uint64_t most = most_prefetch(s);
-  if (s.sizes >= kSizesBeforeJudging) {
-    const auto fits = static_cast<std::uint64_t>(static_cast<double>(s.w.bytes) / std::max(s.mean_size, 1.0));
-    most = std::clamp<std::uint64_t>(fits, 1, most);
-  } else {
-    // The broker sends as many as it may before the first size is known: twice the bytes, if all are of the largest.
-    most = std::clamp<std::uint64_t>(2 * s.w.bytes / std::max<std::size_t>(limits_.max_message_bytes, 1), 1, most);
-  }
-  return static_cast<std::uint32_t>(most);
-}
-
 void consumers::consume(const std::shared_ptr<subscription>& s) {
   connection* const c = link_.up();
   if (c == nullptr) return;  // `up` starts it again
@@ -134,64 +113,6 @@ void consumers::resize(subscription_id id, window w) {
   found->second->w = w;
   swap(found->second);
   hand_out(*found->second);
-}
-
-// Brings the prefetch to what is wanted, by a new stream.
-void consumers::swap(const std::shared_ptr<subscription>& s) {
-  if (s->current && s->current->prefetch != wanted_prefetch(*s)) renew(s);
-}
-
-void consumers::renew(const std::shared_ptr<subscription>& s) {
-  if (s->swapping || s->stopping || draining_ || !s->current) return;
-  s->swapping = true;
-  const auto old = s->current;
-  if (s->ordered) {
-    leave(old, [this, s](bool left) {
-      if (!left) return;  // its channel has ended, and `stream_ended` does the rest
-      s->swapping = false;
-      if (!s->stopping && !draining_) consume(s);
-    });
-    return;
-  }
-  stop_stream(old, [this, s, old](bool stopped) {
-    if (!stopped) return;  // its channel has ended, and `stream_ended` does the rest
-    s->swapping = false;
-    if (s->current == old) s->current = nullptr;
-    retire(old);
-    if (!s->stopping && !draining_) consume(s);
-  });
-}
-
-// Cancels once nothing is under way; `then(true)` when no delivery can come any more, `then(false)` when the channel
-// ended meanwhile. A delivery that meets the cancel kills the channel before RabbitMQ 3.10.9, and goes back to the
-// queue since: the next consumer would get it behind its successors.
-void consumers::stop_stream(const std::shared_ptr<stream>& st, stopped then) {
-  st->quieting = true;
-  await_quiet(st, std::move(then), kQuietRounds);
-}
-
-void consumers::await_quiet(const std::shared_ptr<stream>& st, stopped then, int rounds) {
-  const bool full = st->acks.out() + st->acks.finished() >= st->prefetch;
-  if (full || rounds == 0 || !st->ch->open()) {
-    cancel(st, std::move(then));
-    return;
-  }
-  reactor_.after(kQuietRound, [this, st, before = st->arrivals, rounds, then = std::move(then)]() mutable {
-    await_quiet(st, std::move(then), st->arrivals == before ? 0 : rounds - 1);
-  });
-}
-
-void consumers::cancel(const std::shared_ptr<stream>& st, stopped then) {
-  amqp_basic_cancel_t method{};
-  method.consumer_tag = as_bytes("leveret");
-  st->ch->call(AMQP_BASIC_CANCEL_METHOD, &method, [st, then = std::move(then)](const call_result& r) {
-    if (r.done()) st->consuming = false;
-    then(r.done());
-  });
-  // Behind the cancel on the same channel, so nothing is delivered for it.
-  st->quieting = false;
-  flush(st);
-  give_back(st);
 }
 
 // Returns what was not handed out and what was released, once everything else of the stream is settled, or after a
@@ -291,9 +212,14 @@ void consumers::end(const std::shared_ptr<subscription>& s, failure why) {
 // ---- deliveries ----
 
 void consumers::arrived(const std::shared_ptr<stream>& st, incoming message) {
-  const auto s = st->sub;
   st->acks.delivered();
   ++st->arrivals;
+  take(st, std::move(message));
+  if (st->when_quiet && st->is_full()) cancel(st, std::exchange(st->when_quiet, nullptr));
+}
+
+void consumers::take(const std::shared_ptr<stream>& st, incoming message) {
+  const auto s = st->sub;
   if (draining_ || st->leaving) return;  // the end of the channel returns it
   if (st->holding) {
     s->waiting.push_back({st, std::move(message)});
@@ -306,17 +232,11 @@ void consumers::arrived(const std::shared_ptr<stream>& st, incoming message) {
   }
   const auto size = static_cast<double>(message.data.size());
   s->mean_size = s->sizes == 0 ? size : s->mean_size * 0.875 + size * 0.125;
-  if (s->sizes < kSizesBeforeJudging) ++s->sizes;
+  ++s->sizes;
   if (message.props.delivery_count >= 0) s->counts = true;
   s->waiting.push_back({st, std::move(message)});
   hand_out(*s);
-  // Only a large difference is worth a new channel; or that between some and all that the window has room for.
-  const std::uint32_t wanted = wanted_prefetch(*s);
-  if (s->sizes >= kSizesBeforeJudging && s->current == st &&
-      (wanted < st->prefetch / 2 ||
-       (wanted > st->prefetch && (wanted / 2 >= st->prefetch || wanted == most_prefetch(*s))))) {
-    swap(s);
-  }
+  judge_prefetch(*st);
 }
 
 void consumers::hand_out(subscription& s) {
@@ -576,6 +496,7 @@ void consumers::close() {
     waiting.swap(st->waiting);
     for (const auto& then : waiting) then(false);
     st->quieting = st->holding = false;
+    if (const stopped then = std::exchange(st->when_quiet, nullptr)) then(false);
     const auto releases = std::exchange(st->releases, {});
     for (const auto& release_now : releases) release_now();
     end_leaving(st, false);

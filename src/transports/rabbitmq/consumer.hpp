@@ -92,7 +92,7 @@ class consumers {
   void renew(const std::shared_ptr<subscription>& s);
   using stopped = std::function<void(bool)>;
   void stop_stream(const std::shared_ptr<stream>& st, stopped then);
-  void await_quiet(const std::shared_ptr<stream>& st, stopped then, int rounds);
+  void await_quiet(const std::shared_ptr<stream>& st, int rounds);
   void cancel(const std::shared_ptr<stream>& st, stopped then);
   void give_back(const std::shared_ptr<stream>& st);
   void caught_up(const std::shared_ptr<stream>& st, stopped then);
@@ -100,6 +100,7 @@ class consumers {
   void retry_later(const std::shared_ptr<subscription>& s);
   void end(const std::shared_ptr<subscription>& s, failure why);
   void arrived(const std::shared_ptr<stream>& st, incoming message);
+  void take(const std::shared_ptr<stream>& st, incoming message);
   void hand_out(subscription& s);
   void post_batch(const std::shared_ptr<subscription>& s);
   [[nodiscard]] delivery make_delivery(subscription& s, held h);
@@ -124,6 +125,7 @@ class consumers {
   /// What the window has room for, of whatever size the messages are.
   [[nodiscard]] static std::uint32_t most_prefetch(const subscription& s);
   [[nodiscard]] std::uint32_t wanted_prefetch(const subscription& s) const;
+  void judge_prefetch(const stream& st);
 
   reactor& reactor_;
   link& link_;

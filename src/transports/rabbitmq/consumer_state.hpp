@@ -31,7 +31,10 @@ struct consumers::stream final : channel_events, std::enable_shared_from_this<st
   std::vector<std::function<void(bool)>> waiting;  // for the next flush
   bool flush_soon = false;
   bool flush_armed = false;
+  /// The broker has sent all that it may until something is acknowledged.
+  [[nodiscard]] bool is_full() const { return acks.out() + acks.finished() >= prefetch; }
   bool quieting = false;  // about to be cancelled: nothing is sent that would make the broker deliver
+  stopped when_quiet;     // and told this then; empty once it is cancelled
   std::uint64_t arrivals = 0;
   // Watching (consumer_watch.cpp).
   bool confirmed = false;  // the broker said that it consumes
@@ -74,7 +77,7 @@ struct consumers::subscription {
   bool batch_posted = false;
 
   double mean_size = 0;
-  std::uint32_t sizes = 0;
+  std::uint64_t sizes = 0;
   bool counts = false;  // a delivery count was seen
 };
 
