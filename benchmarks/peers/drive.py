@@ -68,9 +68,15 @@ def in_coroutines(peer: Any) -> Callable[[list[Iterable[int]]], int]:
     return lambda shares: int(peer.runner.run(together(shares)))
 
 
-def left_out(send: Any) -> Any:
-    """Return a send that does nothing for the job UNSENT."""
-    return lambda number: None if number == UNSENT else send(number)
+def leave_out(peer: Any) -> None:
+    """Have the peer's sends do nothing for the job UNSENT."""
+    send, send_async = peer.send, getattr(peer, "send_async", None)
+
+    async def but_one(number: int) -> Any:
+        return None if number == UNSENT else await send_async(number)
+
+    peer.send = lambda number: None if number == UNSENT else send(number)
+    peer.send_async = but_one
 
 
 def main() -> None:
@@ -78,7 +84,7 @@ def main() -> None:
     peer: Any
     peer, how, jobs = importlib.import_module(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     if UNSENT >= 0:
-        peer.send = left_out(peer.send)
+        leave_out(peer)
     getattr(peer, "open", lambda: None)()
     sent = [peer.send(0) for _ in range(WARM_UP)]
     at_once = {"threads": in_threads, "coroutines": in_coroutines}[how](peer) if how in AT_ONCE else None
