@@ -3,8 +3,8 @@
 //     rabbitmq_c publish|consume PORT QUEUE MESSAGES BYTES
 //
 // `publish` has at most 1,000 messages without their confirms; `consume` reads with a prefetch of 1,000 and
-// acknowledges every hundredth with all before it. Prints the seconds as JSON once all is confirmed, or read and
-// acknowledged.
+// acknowledges every 32nd with all before it, as a worker does: a hundred at once are a fifth faster, and a hundred to
+// be read again where one dies. Prints the seconds as JSON once all is confirmed, or read and acknowledged.
 #include <amqp.h>
 
 #include <chrono>
@@ -18,7 +18,7 @@
 namespace {
 
 constexpr std::uint64_t kWindow = 1000;
-constexpr std::uint64_t kAckEvery = 100;
+constexpr std::uint64_t kAckEvery = 32;  // limits::ack_flush_messages
 
 void publish(amqp_connection_state_t c, amqp_bytes_t queue, std::uint64_t messages, std::size_t bytes) {
   amqp_confirm_select(c, 1);
