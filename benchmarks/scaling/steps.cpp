@@ -1,5 +1,5 @@
-// Jobs that compute for as long as they are told to: steps of the generator of examples/quickstart/worker_sim.cpp. A job
-// that comes to another end than its sender did is dead, and so no success.
+// Jobs that compute for as long as they are told to: steps of the generator of examples/quickstart/worker_sim.cpp. A
+// job that comes to another end than its sender did is dead, and so no success.
 #include <cstdint>
 #include <leveret/worker.hpp>
 
@@ -13,6 +13,4 @@ void steps(std::int64_t value, std::int64_t count, std::int64_t end) {
 
 }  // namespace
 
-LEVERET_TASKS(tasks) {
-  tasks.add("steps", steps, leveret::arg("value"), leveret::arg("count"), leveret::arg("end"));
-}
+LEVERET_TASKS(tasks) { tasks.add("steps", steps, leveret::arg("value"), leveret::arg("count"), leveret::arg("end")); }
