@@ -84,7 +84,6 @@ def stepped(target: str, processes: int, steps: int, jobs: int) -> tuple[float, 
             raise NotImplementedError
 
         ends = [generated(value, steps) for value in range(25)]
-        # Many messages too: a process that has nothing to do takes part in another one's, but later.
         sent.send_many((number % 25, steps, ends[number % 25]) for number in range(jobs))
         command = [LEVERET, "worker", target, "--url", app.broker_url(), "--queue", STEPS_QUEUE]
         answer = answer_of([*command, "--processes", str(processes), "--threads", "1", "--burst", "--json"], cwd=FOLDER)
