@@ -198,13 +198,15 @@ def last_lines(log: Path, count: int = 3) -> str:
     return " / ".join(line.strip() for line in lines[-count:])
 
 
-def answer_of(command: list[str], timeout: float = 600, environ: dict[str, str] | None = None) -> dict[str, object]:
+def answer_of(
+    command: list[str], timeout: float = 600, environ: dict[str, str] | None = None, cwd: Path = ROOT
+) -> dict[str, object]:
     """Run a program that prints one JSON object last; return that.
 
     Raises:
         NotMeasuredError: it failed.
     """
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, cwd=ROOT, env=environ)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, cwd=cwd, env=environ)
     if done.returncode != 0:
         end = " / ".join((done.stderr or done.stdout).strip().splitlines()[-3:])
         raise NotMeasuredError(f"exit code {done.returncode}: {end}")

@@ -3,6 +3,9 @@
 The worker runs and has executed warm-up jobs; the clock goes from the first send to the last execution that its handler
 counted; where results are read, to the last that the producer read. Then each job must have been executed once, the
 results read be right in sum, and the broker hold nothing any more, or the row is refused.
+
+`N senders at once` are threads of one process, or coroutines of one event loop, of whom each waits for one confirmed
+send before its next: as many requests of a web server that each send a job.
 """
 
 from __future__ import annotations
@@ -45,7 +48,7 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).resolve().parent / "peers"
 sys.path.insert(0, str(FOLDER))
 
-from drive import WARM_UP  # noqa: E402 - in the peers' folder
+from drive import warm_ups  # noqa: E402 - in the peers' folder
 from effects import Effects  # noqa: E402 - in the peers' folder: it runs in their environments
 
 PROCESSES = "2"
@@ -122,13 +125,22 @@ class Servers:
 class Round:
     """One measurement of a peer: a queue or file of its own, a worker, a producer, effects counted."""
 
-    def __init__(self, peer: Peer, python: str, servers: Servers, folder: Path, patience: float = 60.0) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 - what a round depends on
+        self,
+        peer: Peer,
+        python: str,
+        servers: Servers,
+        folder: Path,
+        patience: float = 60.0,
+        senders: int = 1,
+    ) -> None:
         self._patience = patience
         self._peer = peer
         self._python = python
         self._servers = servers
         self._node = node = servers.node
         self._folder = folder
+        self._senders = senders
         self._queue = f"bench-{peer.name}-{uuid.uuid4().hex[:8]}"
         self._file = folder / f"{self._queue}.db"
         self._log = folder / f"{self._queue}.log"
@@ -145,6 +157,7 @@ class Round:
             "BENCH_QUEUE": self._queue,
             "BENCH_EFFECTS": str(folder / f"{self._queue}.effects"),
             "BENCH_RESULTS": servers.redis.url if servers.redis else "broker" if servers.results else "",
+            "BENCH_SENDERS": str(senders),
             "PYTHONPATH": str(FOLDER),
         }
 
@@ -188,6 +201,7 @@ class Round:
 
         Where results are read it is to the last result, by the producer's clock.
         """
+        warm_up = warm_ups(how, self._senders)
         if self._servers.redis is not None:
             self._servers.redis.start()
             self._servers.redis.cli("FLUSHALL")
@@ -199,13 +213,13 @@ class Round:
             assert producer.stdout is not None  # noqa: S101 - the same
             if producer.stdout.readline().strip() != "ready":
                 raise NotMeasuredError(f"its producer did not start: {last_lines(self._log)}")
-            self._executed(WARM_UP)
+            self._executed(warm_up)
             everybody = [worker.pid, producer.pid, *self._servers.pids]
             used = processor_seconds(everybody)
             began = time.perf_counter()
             producer.stdin.write("go\n")
             producer.stdin.flush()
-            self._executed(WARM_UP + jobs)
+            self._executed(warm_up + jobs)
             seconds = time.perf_counter() - began
             if not self._servers.results:
                 used = processor_seconds(everybody) - used
@@ -215,19 +229,19 @@ class Round:
                 seconds = answer.get("seconds", 0)
             if "seconds" not in answer:
                 raise NotMeasuredError(f"its producer failed: {last_lines(self._log)}")
-        self._check(jobs, answer.get("sum"))
+        self._check(jobs, warm_up, answer.get("sum"))
         return jobs / seconds, used
 
-    def _check(self, jobs: int, read: int | None) -> None:
+    def _check(self, jobs: int, warm_up: int, read: int | None) -> None:
         numbers = jobs * (jobs + 1) // 2
         if self._servers.results and read != numbers:
             raise NotMeasuredError(f"the results read sum up to {read}, not to {numbers}")
         if self._servers.redis is not None and int(self._servers.redis.cli("DBSIZE")) == 0:
             raise NotMeasuredError("Redis holds no results")
         count, total = self._effects.read()
-        if count != WARM_UP + jobs or total != numbers:
+        if count != warm_up + jobs or total != numbers:
             raise NotMeasuredError(
-                f"of {jobs:,} jobs each once, {count - WARM_UP:,} were executed, not all of them once"
+                f"of {jobs:,} jobs each once, {count - warm_up:,} were executed, not all of them once"
             )
         # A quorum queue's figures are some seconds old.
         if not wait_until(lambda: self._left() == 0, lambda: None, patience=15.0):
@@ -249,7 +263,7 @@ class Round:
 
 @dataclass(frozen=True)
 class Entry:
-    """A peer in a comparison: how it sends, `one` by one or `many` at once, and how many jobs a round has.
+    """A peer in a comparison: how it sends (see drive.py), and how many jobs a round has.
 
     `name` and `note` are the row's, where they are not the peer's.
     """
@@ -259,6 +273,7 @@ class Entry:
     jobs: int
     name: str = ""
     note: str = ""
+    senders: int = 1
 
 
 def contender(entry: Entry, comparison: str, servers: Servers, folder: Path) -> Contender:
@@ -283,9 +298,19 @@ def contender(entry: Entry, comparison: str, servers: Servers, folder: Path) -> 
             row.version = version_in(python, peer.package)
         except NotMeasuredError as why:
             row.not_measured = str(why)
-    return Contender(row, lambda: Round(peer, python, servers, folder).run(entry.how, entry.jobs))
+    return Contender(
+        row, lambda: Round(peer, python, servers, folder, senders=entry.senders).run(entry.how, entry.jobs)
+    )
 
 
+def at_once(peer: Peer, jobs: int, note: str, how: str = "threads", name: str = "") -> Entry:
+    """Return a peer with SENDERS senders at once."""
+    return Entry(peer, how, jobs, name, f"{SENDERS} {note}", SENDERS)
+
+
+SENDERS = 64
+"""Of the comparisons with several: a web server's usual number of threads is 40 to 64."""
+BY_COROUTINES = "leveret, coroutines"
 BY_BROKER = "leveret, no store"
 STORED = "each result stored in Redis before its job is done, and pushed to its sender by RabbitMQ, who reads that"
 PUSHED = "its default: results are pushed to their sender by RabbitMQ, and kept nowhere else"
@@ -298,6 +323,19 @@ COMPARISONS = {
         *ON_RABBITMQ,
     ),
     "one by one, SQLite": (Entry(OURS, "one", 10_000), Entry(HUEY, "one", 5_000), Entry(FLEXIQ, "one", 3_000)),
+    f"one by one, {SENDERS} senders at once, RabbitMQ": (
+        at_once(OURS, 50_000, "threads of one process, which share messages without being told to"),
+        at_once(OURS, 50_000, "send_async in coroutines of one event loop", how="coroutines", name=BY_COROUTINES),
+        at_once(CELERY, 5_000, f"threads, broker_pool_limit={SENDERS}, a connection for each; else as one by one"),
+        at_once(DRAMATIQ, 5_000, "threads, of which it gives each a connection; else as one by one"),
+        at_once(TASKIQ, 5_000, "coroutines of one event loop, for which its API is; else as one by one", "coroutines"),
+    ),
+    f"one by one, {SENDERS} senders at once, SQLite": (
+        at_once(OURS, 50_000, "threads of one process, which share messages without being told to"),
+        at_once(OURS, 50_000, "send_async in coroutines of one event loop", how="coroutines", name=BY_COROUTINES),
+        at_once(HUEY, 5_000, "threads, of which it gives each a connection, that wait for SQLite up to 60 s"),
+        at_once(FLEXIQ, 3_000, "threads; synchronous=NORMAL, as one by one"),
+    ),
     "as many at once as it can, RabbitMQ": (
         Entry(OURS, "many", 1_000_000),
         *ON_RABBITMQ,

@@ -1,7 +1,8 @@
 """Plots of a run: `plots.py RESULTS.json FOLDER` writes SVGs. Needs matplotlib.
 
-Bars for each part's figures; lines for what one would rather look at than read: rates over jobs a message and over the
-backlog, the distribution of latencies, memory over jobs. What was not measured is left out.
+Bars for each part's figures; lines for what one would rather look at than read: rates over jobs a message, over the
+backlog and over senders, what a second process adds, the distribution of latencies, memory over jobs. What was not
+measured is left out.
 """
 
 import io
@@ -22,8 +23,11 @@ BROKERS = {"SQLite": "#1b6ca8", "RabbitMQ": "#d9822b"}
 SCALES = {
     "drained, jobs a message": ("scaling-message", "jobs a message"),
     "drained from a backlog": ("scaling-backlog", "jobs that wait when the worker starts"),
+    "durable sends at once": ("sends", "senders, of whom each waits for its send before its next"),
 }
-"""Comparisons of part `scaling` whose rows stand on an axis: the picture, and the axis."""
+"""Comparisons whose rows stand on an axis: the picture, and the axis."""
+COMPUTED, BARE = "jobs that compute, C++", "bare loop"
+"""A comparison of part `scaling`, of one process and two, and the row of the machine itself."""
 
 
 def save(figure: Any, path: Path) -> None:
@@ -85,6 +89,29 @@ def scale(about: str, rows: list[dict[str, Any]], folder: Path) -> None:
     save(figure, folder / f"{name}.svg")
 
 
+def processes(rows: list[dict[str, Any]], folder: Path) -> None:
+    """Draw how many times as fast two processes are as one, over the length of a job; the machine's own as a line."""
+    doubled = [row for row in rows if "ratio" in row and row["name"] != row["reference"]]
+    members = sorted((row for row in doubled if "x" in row), key=lambda row: row["x"])
+    if not members:
+        return
+    figure, panel = plt.subplots(figsize=(8, 2.6), layout="constrained")
+    places = [row["x"] for row in members]
+    panel.plot(places, [row["ratio"] for row in members], "o-", color=OURS, label="leveret")
+    for row in doubled:
+        if row["name"].startswith(BARE):
+            panel.axhline(row["ratio"], color=OTHERS, linestyle="--", label="bare loops: what the cores give")
+    panel.set(
+        xscale="log", ylim=(0.9, 2.1), xlabel="steps a job, some 0.9 ns each (logarithmic)", ylabel="x one process"
+    )
+    panel.set_xticks(places, [f"{place:,.0f}" for place in places])
+    panel.minorticks_off()
+    panel.grid(alpha=0.3)
+    panel.legend(frameon=False, loc="lower right")
+    titled(panel, f"{members[0]['comparison']}: two processes beside one, median of the rounds")
+    save(figure, folder / "scaling-processes.svg")
+
+
 def distributions(rows: list[dict[str, Any]], folder: Path) -> None:
     """Draw the share of jobs that had begun after so many microseconds, a panel for each broker."""
     comparisons = list(dict.fromkeys(row["comparison"] for row in rows))
@@ -132,7 +159,8 @@ def draw(part: str, rows: list[dict[str, Any]], folder: Path) -> None:
     for about in SCALES:
         if placed := [row for row in rows if "x" in row and row["comparison"].startswith(about)]:
             scale(about, placed, folder)
-    if plain := [row for row in rows if "x" not in row]:
+    processes([row for row in rows if row["comparison"].startswith(COMPUTED)], folder)
+    if plain := [row for row in rows if "x" not in row and not row["comparison"].startswith(COMPUTED)]:
         bars(part, plain, folder)
 
 

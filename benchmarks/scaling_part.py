@@ -1,18 +1,22 @@
 """Part `scaling`: what a drain's rate depends on: results, the backlog, how many jobs a message has, processes.
 
 Each figure is a run of `leveret bench`, which publishes, drains with C++ handlers that do nothing, and fails unless
-every job was run once and the queue is empty; that of processes one of `leveret worker`, whose jobs compute.
+every job was run once and the queue is empty; that of processes one of `leveret worker`, whose jobs compute, and fail
+if they compute something else than their sender did.
 """
 
 from __future__ import annotations
 
+import functools
 import os
+import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import leveret
-from leveret.cli.demo import demo_plugin
-from measure import LEVERET, Contender, NotMeasuredError, Row, answer_of, compare
+from measure import LEVERET, Contender, NotMeasuredError, Row, answer_of, compare, compiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +29,17 @@ BACKLOGS = (10_000, 1_000_000, 10_000_000)
 MESSAGES = {"1 job": (1, 50_000), "10 jobs": (10, 200_000), "100 jobs": (100, 1_000_000)}
 """Jobs of a message, and of the run."""
 WHOLE, WHOLE_JOBS = "64 KiB, as sent", (64 << 10) // JOB_BYTES
-STEPPED = 400_000
-"""Jobs of a run that compute 1,000 steps each."""
+FOLDER = Path(__file__).resolve().parent / "scaling"
+STEPS_QUEUE = "bench-steps"
+STEPS = {1_000: 400_000, 10_000: 80_000, 100_000: 8_000, 1_000_000: 1_000}
+"""Steps of a C++ job, of some 0.9 ns each, and the jobs of a run."""
+COMPUTED = "jobs that compute, C++, SQLite"
+BARE = "bare loop"
+BARE_STEPS, BARE_JOBS = 1_000_000, 1_000
+"""Of a job, and the jobs of a run, of programs that only compute: what the machine's cores give."""
+PYTHON_TARGET = "steps:app"
+PYTHON_STEPS = {14_000: 800}
+"""The same for Python, of some 70 ns each."""
 
 
 def drained(url: str, jobs: int, *words: str, message_bytes: int | None = None) -> tuple[float, None]:
@@ -41,22 +54,64 @@ def drained(url: str, jobs: int, *words: str, message_bytes: int | None = None) 
     return float(found["jobs_per_s"]), None
 
 
-def stepped(processes: int, jobs: int) -> tuple[float, None]:
-    """Have a worker with some processes compute; return its rate."""
-    queue = "bench-steps"
+def built_plugin(folder: Path) -> str:
+    """Build the plugin whose jobs compute; return its path."""
+    plugin = str(folder / "steps.so")
+    command = [LEVERET, "build", str(FOLDER / "steps.cpp"), "-o", plugin]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    if built.returncode != 0:
+        raise RuntimeError(built.stderr)
+    return plugin
+
+
+def generated(value: int, count: int) -> int:
+    """Return where the generator is after some steps from a value, without taking each: a step is an affine map."""
+    factor, constant, left = 1664525, 1013904223, count
+    while left:
+        if left % 2:
+            value = (value * factor + constant) % 2**32
+        factor, constant = factor * factor % 2**32, (factor * constant + constant) % 2**32
+        left //= 2
+    return value
+
+
+def stepped(target: str, processes: int, steps: int, jobs: int) -> tuple[float, None]:
+    """Have a worker with some processes compute; return its rate. A job that computes something else is dead."""
     with tempfile.TemporaryDirectory(prefix="leveret-bench-") as folder, leveret.App(f"sqlite:///{folder}/q.db") as app:
 
-        @app.native(queue=queue, ignore_result=True)
-        def work(id: int, value: int = 3) -> int:  # noqa: A002 - the plugin's own name
+        @app.native(name="steps", queue=STEPS_QUEUE, ignore_result=True)
+        def sent(value: int, count: int, end: int) -> None:
             raise NotImplementedError
 
-        work.send_many((number, number % 25) for number in range(jobs))
-        command = [LEVERET, "worker", str(demo_plugin()), "--url", app.broker_url(), "--queue", queue]
-        answer = answer_of([*command, "--processes", str(processes), "--threads", "1", "--burst", "--json"])
-        left = sum((stats["ready"] or 0) + (stats["running"] or 0) for stats in app.client().stats(queue))
+        ends = [generated(value, steps) for value in range(25)]
+        sent.send_many((number % 25, steps, ends[number % 25]) for number in range(jobs))
+        command = [LEVERET, "worker", target, "--url", app.broker_url(), "--queue", STEPS_QUEUE]
+        answer = answer_of([*command, "--processes", str(processes), "--threads", "1", "--burst", "--json"], cwd=FOLDER)
+        left = sum((stats["ready"] or 0) + (stats["running"] or 0) for stats in app.client().stats(STEPS_QUEUE))
     if answer["succeeded"] != jobs or left:
         raise NotMeasuredError(f"of {jobs:,} jobs {answer['succeeded']:,} succeeded, {left:,} messages were left")
     return jobs / float(str(answer["seconds"])), None
+
+
+def bare(processes: int, steps: int, jobs: int) -> tuple[float, None]:
+    """Run programs at once that take the steps of so many jobs, and nothing else; return the rate of all."""
+    command = [compiled(FOLDER / "loop.cpp", "-O2"), str(steps * jobs // processes)]
+    with ThreadPoolExecutor(processes) as pool:
+        answers = list(pool.map(answer_of, [command] * processes))
+    return jobs / max(float(str(answer["seconds"])) for answer in answers), None
+
+
+def processes_of(named: str, target: str, lengths: dict[int, int], words: str) -> list[Contender]:
+    """Return the rows of one process and of two, for jobs of each length: how many of them there are."""
+    out = []
+    for steps, jobs in lengths.items():
+        one, two = (f"{words.format(steps)}, {processes}" for processes in ("1 process", "2 processes"))
+        both = {
+            one: (jobs, functools.partial(stepped, target, 1, steps, jobs)),
+            two: (jobs, functools.partial(stepped, target, 2, steps, jobs)),
+        }
+        out += comparison(named, both, one, {one: steps, two: steps} if len(lengths) > 1 else None)
+    return out
 
 
 def comparison(
@@ -72,6 +127,16 @@ def comparison(
         row.reference, row.x = reference, (axis or {}).get(name)
         out.append(Contender(row, once))
     return out
+
+
+def computing(plugin: str) -> list[Contender]:
+    """Return the rows of C++ jobs that compute, and of the machine."""
+    loops = {
+        f"{BARE}, {words}": (BARE_JOBS, functools.partial(bare, processes, BARE_STEPS, BARE_JOBS))
+        for processes, words in ((1, "1 process"), (2, "2 processes"))
+    }
+    contenders = processes_of(COMPUTED, plugin, STEPS, "{:,} steps")
+    return contenders + comparison(COMPUTED, loops, f"{BARE}, 1 process")
 
 
 def measure(node: RabbitNode, rounds: int, say: Callable[[str], None]) -> list[Row]:
@@ -99,8 +164,8 @@ def measure(node: RabbitNode, rounds: int, say: Callable[[str], None]) -> list[R
         ):
             named = f"{about}, {broker}"
             rows += compare(comparison(named, contenders, next(iter(contenders)), axis), rounds, say, servers)
-    processes = {
-        "1 process": (STEPPED, lambda: stepped(1, STEPPED)),
-        "2 processes": (STEPPED, lambda: stepped(2, STEPPED)),
-    }
-    return rows + compare(comparison("1,000 steps a job, C++, SQLite", processes, "1 process"), rounds, say)
+    with tempfile.TemporaryDirectory(prefix="leveret-bench-") as folder:
+        plugin = built_plugin(Path(folder))
+        rows += compare(computing(plugin), rounds, say)
+    named = "jobs that compute for a millisecond, Python, SQLite"
+    return rows + compare(processes_of(named, PYTHON_TARGET, PYTHON_STEPS, "{:,} steps"), rounds, say)

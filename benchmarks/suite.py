@@ -4,9 +4,10 @@
 
 Parts: `peers`; `publish`, beside a pika loop; `plain`, beside plain rabbitmq-c; `page`, beside the simulated worker of
 the page that it began with; `latency`, beside the disk's sync and plain rabbitmq-c; `scaling`: results, backlog, jobs a
-message, processes; `shards`, on a cluster; `memory`: a worker's, over 100 million jobs. All contenders of a comparison
-run on one machine, in one run, round by round in turn, on a private RabbitMQ or a fresh file, with durable settings.
-Only jobs that were executed, each once, and settled, count: else the row says "not measured", and why.
+message, processes; `sends`: one by one, from many threads or coroutines at once; `shards`, on a cluster; `memory`: a
+worker's, over 100 million jobs. All contenders of a comparison run on one machine, in one run, round by round in turn,
+on a private RabbitMQ or a fresh file, with durable settings. Only jobs that were executed, each once, and settled,
+count: else the row says "not measured", and why.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ import peers_part  # noqa: E402 - the same
 import plain_part  # noqa: E402 - the same
 import publish_part  # noqa: E402 - the same
 import scaling_part  # noqa: E402 - the same
+import sends_part  # noqa: E402 - the same
 import shards_part  # noqa: E402 - the same
 from environments import environment  # noqa: E402 - the same
 from measure import machine  # noqa: E402 - the same
@@ -55,6 +57,7 @@ PARTS: dict[str, Callable[[RabbitNode, int, Callable[[str], None]], list[Row]]] 
     "page": page_part.measure,
     "latency": latency_part.measure,
     "scaling": scaling_part.measure,
+    "sends": sends_part.measure,
     "shards": shards_part.measure,
     "memory": memory_part.measure,
 }

@@ -11,6 +11,7 @@
 #include "codec.hpp"
 #include "ids.hpp"
 #include "ordered_publisher.hpp"
+#include "relay.hpp"
 #include "shards.hpp"
 #include "thread_loop.hpp"
 #include "window_publisher.hpp"
@@ -61,7 +62,8 @@ struct client::state {
   std::vector<std::function<void(const maybe_failure&)>> wait_for_reply;
 
   shard_chooser shards;
-  coalescer one_by_one;  // last: its calls use all of the above
+  relay senders{events};  // who waits for what it sent one by one
+  coalescer one_by_one;   // last: its calls use all of the above
 
   explicit state(client_options o)
       : options(std::move(o)),
@@ -345,13 +347,20 @@ published client::publish(const envelope& e, std::string_view lines, std::uint32
 }
 
 sent_job client::send(const envelope& e, std::string_view group, std::string_view line) {
-  std::promise<sent_job> sent;
-  state_->broker->lend_thread([&] {
-    send_soon(e, group, line, [&sent](sent_job job, const std::exception_ptr& failed) {
-      failed ? sent.set_exception(failed) : sent.set_value(std::move(job));
+  state& s = *state_;
+  relay::runner sender;
+  sent_job sent;
+  std::exception_ptr failed;
+  s.broker->lend_thread([&] {
+    send_soon(e, group, line, [&](sent_job job, std::exception_ptr why) {
+      sent = std::move(job);
+      failed = std::move(why);
+      s.senders.answered(sender);
     });
   });
-  return sent.get_future().get();
+  s.senders.wait(sender);
+  if (failed) std::rethrow_exception(failed);
+  return sent;
 }
 
 void client::send_soon(const envelope& e, std::string_view group, std::string_view line,

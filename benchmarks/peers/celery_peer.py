@@ -2,11 +2,12 @@
 
 from celery import Celery
 from celery.result import AsyncResult, ResultSet
-from effects import QUEUE, RESULTS, URL, ran
+from effects import QUEUE, RESULTS, SENDERS, URL, ran
 
 app = Celery("bench", broker=URL, backend=RESULTS or None)
 app.conf.update(
     broker_transport_options={"confirm_publish": True},
+    broker_pool_limit=max(10, SENDERS),
     task_default_queue=QUEUE,
     task_default_queue_type="quorum",
     task_acks_late=True,

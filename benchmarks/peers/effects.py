@@ -18,6 +18,10 @@ URL = os.environ.get("BENCH_URL", "")
 QUEUE = os.environ.get("BENCH_QUEUE", "bench")
 RESULTS = os.environ.get("BENCH_RESULTS", "")
 """Where results are kept, which the producer reads: a Redis's url, or `broker`. Without: nobody wants them."""
+SENDERS = int(os.environ.get("BENCH_SENDERS", "1"))
+"""How many send at once."""
+UNSENT = int(os.environ.get("BENCH_UNSENT", "-1"))
+"""The number of a job that its sender pretends to have sent: for the test of the suite."""
 LOST = int(os.environ.get("BENCH_LOST", "-1"))
 """The number of a job that the worker pretends to have executed: for the test of the suite."""
 WRONG = int(os.environ.get("BENCH_WRONG", "-1"))

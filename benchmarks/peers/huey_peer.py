@@ -1,9 +1,10 @@
 """Huey on SQLite: a sync for each commit, its processes."""
 
-from effects import URL, ran
+from effects import SENDERS, URL, ran
 from huey import SqliteHuey
 
-huey = SqliteHuey(filename=URL, fsync=True, results=False)
+# SQLite lets one of those who wait write, not the one who waits longest: some wait for long.
+huey = SqliteHuey(filename=URL, fsync=True, results=False, timeout=5 if SENDERS == 1 else 60)
 
 
 @huey.task()

@@ -1,11 +1,13 @@
-"""Leveret: `send` and `send_many`, its processes, on either broker; where results are kept stands in the url."""
+"""Leveret: its sends and processes, on either broker; where results are kept stands in the url."""
 
+import asyncio
 from collections.abc import Iterable
 
 import leveret
 from effects import QUEUE, RESULTS, URL, ran
 
 app = leveret.App(URL)
+runner = asyncio.Runner()
 
 
 @app.task(name="work", queue=QUEUE, ignore_result=not RESULTS)
@@ -17,6 +19,11 @@ def work(number: int, value: int) -> int:  # noqa: ARG001 - the quickstart's sig
 def send(number: int) -> leveret.Job[int]:
     """Send a job."""
     return work.send(number, number % 25)
+
+
+async def send_async(number: int) -> leveret.Job[int]:
+    """Send a job from an event loop."""
+    return await work.send_async(number, number % 25)
 
 
 def send_many(numbers: range) -> leveret.Jobs[int]:
@@ -33,4 +40,5 @@ def results(sent: leveret.Jobs[int] | list[leveret.Job[int]], seconds: float) ->
 
 def close() -> None:
     """Disconnect."""
+    runner.close()
     app.close()

@@ -27,9 +27,14 @@ def open() -> None:  # noqa: A001 - what drive.py calls
     runner.run(broker.startup())
 
 
-def send(number: int) -> AsyncTaskiqTask[int]:
+async def send_async(number: int) -> AsyncTaskiqTask[int]:
     """Send a job."""
-    return runner.run(work.kiq(number, number % 25))
+    return await work.kiq(number, number % 25)
+
+
+def send(number: int) -> AsyncTaskiqTask[int]:
+    """Send a job, and run the loop until it is sent."""
+    return runner.run(send_async(number))
 
 
 def results(sent: list[AsyncTaskiqTask[int]], seconds: float) -> list[int]:

@@ -108,6 +108,7 @@ class App:
             raise ValueError(f"linger must be at most {_LONGEST_LINGER:g} second, not {self._linger:g}")
         self._lock = threading.Lock()
         self._client: Client | None = None
+        self._outcomes: type[Outcomes] | None = None
         self.sends = Sends()
         """What is sent one by one. For this package's own use."""
         self._pump: Pump | None = None
@@ -501,11 +502,14 @@ class App:
         stored: bool = False,
     ) -> Outcomes:
         """Return the record of a send; `stored`: its outcomes are looked up. For this package's own use."""
-        from leveret.results import Outcomes
+        record = self._outcomes
+        if record is None:  # an import that finds its module there costs as much as the record
+            from leveret.results import Outcomes
 
+            record = self._outcomes = Outcomes
         # The first job of a key may have gone to another queue.
         queue = "" if stored else settings.queue
-        return Outcomes(self, client, task, queue, returns, messages, wanted=settings.want_results, stored=stored)
+        return record(self, client, task, queue, returns, messages, wanted=settings.want_results, stored=stored)
 
     @property
     def pump(self) -> Pump:

@@ -78,6 +78,19 @@ class _Part:
         self.waiters: list[tuple[int, asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
 
 
+class _Kept:
+    """What came for a send, and who waits for it."""
+
+    __slots__ = ("changed", "decoder", "given", "parts", "recent")
+
+    def __init__(self) -> None:
+        self.decoder: msgspec.json.Decoder[Any] | None = None
+        self.parts: dict[int, _Part] = {}
+        self.recent: deque[_Part] = deque()
+        self.given: set[int] = set()
+        self.changed = threading.Condition()
+
+
 class Outcomes:
     """The outcomes of the jobs of one send. Thread-safe.
 
@@ -117,20 +130,22 @@ class Outcomes:
         self._client = client
         self._stored = stored
         self._returns = returns
-        self._decoder: msgspec.json.Decoder[Any] | None = None
-        self._parts: dict[int, _Part] = {}
-        self._recent: deque[_Part] = deque()
-        self._given: set[int] = set()
-        self._changed = threading.Condition()
         self._generation = app.generation
         self._pid = os.getpid()
 
     def __del__(self) -> None:
         """Have the connection drop what comes for jobs that nobody holds any more."""
-        if is_finalizing() or not self.wanted or self._stored:
+        if not self.wanted or self._stored or is_finalizing():
             return
         with suppress(Exception):  # closed, or the parent process's: then nothing comes
             self._client.forget_results([message for message, _ in self.messages])
+
+    @property
+    def _kept(self) -> _Kept:
+        """What only those need who ask for an outcome: made for the first of them, since most sends are never asked."""
+        kept: _Kept | None = self.__dict__.get("_asked")
+        # A lock of its own would cost more than this saves; setdefault is one step.
+        return self.__dict__.setdefault("_asked", _Kept()) if kept is None else kept
 
     def job_id(self, message: int, line: int) -> str:
         """Return a job's id; `message` counts from 0, `line` from 1."""
@@ -149,7 +164,7 @@ class Outcomes:
         deadline = None if timeout is None else time.monotonic() + timeout
         self._notice_fork()
         while True:
-            with self._changed:
+            with self._kept.changed:
                 row = self._find(message, line)
                 if row is not None:
                     return row
@@ -159,15 +174,15 @@ class Outcomes:
                 part = self._part(message)
                 if part.taking:
                     # Another thread asks for this message already, and wakes this one.
-                    self._changed.wait(_SHARED_WAIT if left is None else min(left, _SHARED_WAIT))
+                    self._kept.changed.wait(_SHARED_WAIT if left is None else min(left, _SHARED_WAIT))
                     continue
                 part.taking = True
             try:
                 chunks = self._take(message, _SHARED_WAIT if left is None else min(left, _SHARED_WAIT))
             finally:
-                with self._changed:
+                with self._kept.changed:
                     part.taking = False
-                    self._changed.notify_all()
+                    self._kept.changed.notify_all()
             self.store(message, chunks)
         row = self.look(message, line)
         if row is not None:
@@ -179,13 +194,13 @@ class Outcomes:
 
         What the store has may still be on its way here.
         """
-        with self._changed:
+        with self._kept.changed:
             row = self._find(message, line)
         if row is not None or not self._can_fetch():
             return row
         chunks = [chunk for _, _, _, chunk in self.app.client().fetch_results([self.messages[message][0]])]
         self.refresh(message, chunks)
-        with self._changed:
+        with self._kept.changed:
             return self._find(message, line)
 
     def state(self, message: int, line: int) -> str:
@@ -208,14 +223,14 @@ class Outcomes:
 
     def refresh(self, message: int, chunks: list[bytes]) -> None:
         """Take what the store has of a message, all of it, in the place of what is known. Any thread."""
-        with self._changed:
+        with self._kept.changed:
             known = set(self._part(message).chunks)
         # Some may have been pushed before, in another order.
         self.store(message, [chunk for chunk in chunks if chunk not in known])
 
     def known(self, message: int, lines: Iterable[int]) -> list[tuple[int, _Row[Any]]]:
         """Return (line, outcome) of those of a message's lines whose ends are known here."""
-        with self._changed:
+        with self._kept.changed:
             found = [(line, self._find(message, line)) for line in lines]
         return [(line, row) for line, row in found if row is not None]
 
@@ -241,13 +256,13 @@ class Outcomes:
 
     def _is_stored(self, message: int) -> bool:
         """Tell whether results must be looked up: they are not pushed to this program, or no more."""
-        if self._stored or (self._generation == self.app.generation and message not in self._given):
+        if self._stored or (self._generation == self.app.generation and message not in self._kept.given):
             return self._stored
         client = self.app.client()
         if not client.capabilities()["fetch"]:
             gone = (
                 "it was handed over by results() already"
-                if message in self._given
+                if message in self._kept.given
                 else "it was sent over a connection that is closed since"
             )
             raise Unsupported(
@@ -261,8 +276,8 @@ class Outcomes:
         if self._pid == os.getpid():
             return
         self._pid = os.getpid()
-        self._changed = threading.Condition()
-        for part in self._parts.values():
+        self._kept.changed = threading.Condition()
+        for part in self._kept.parts.values():
             part.taking = False
             part.waiters = []
 
@@ -270,9 +285,9 @@ class Outcomes:
         """Keep chunks that came, and wake who waits for their lines. Any thread."""
         if not chunks:
             return
-        with self._changed:
+        with self._kept.changed:
             self._part(message).chunks += chunks
-            self._changed.notify_all()
+            self._kept.changed.notify_all()
             self._wake_waiters(message)
 
     def _wake_waiters(self, message: int) -> None:
@@ -290,7 +305,7 @@ class Outcomes:
 
     def fail_waiters(self, message: int, error: Exception) -> None:
         """Have everyone who awaits outcomes of this message get an error."""
-        with self._changed:
+        with self._kept.changed:
             part = self._part(message)
             for _, loop, future in part.waiters:
                 _tell(loop, future, error)
@@ -298,7 +313,7 @@ class Outcomes:
 
     def awaited(self, message: int) -> bool:
         """Tell whether anyone still awaits outcomes of this message."""
-        with self._changed:
+        with self._kept.changed:
             part = self._part(message)
             part.waiters = [waiter for waiter in part.waiters if not waiter[2].done()]
             return bool(part.waiters)
@@ -311,11 +326,11 @@ class Outcomes:
         self._notice_fork()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-        with self._changed:
+        with self._kept.changed:
             row = self._find(message, line)
             if row is not None:
                 return row
-            stored = self._stored or self._generation != self.app.generation or message in self._given
+            stored = self._stored or self._generation != self.app.generation or message in self._kept.given
             if not stored:
                 self._part(message).waiters.append((line, loop, future))
         if stored:
@@ -329,7 +344,7 @@ class Outcomes:
             if row is not None:
                 return row
             raise ResultTimeout(await asyncio.to_thread(self.timeout_text, message, line, timeout or 0)) from None
-        with self._changed:
+        with self._kept.changed:
             row = self._find(message, line)
         if row is None:
             raise NotFound(f'the result of job "{self.job_id(message, line)}" was handed over by results() already')
@@ -338,9 +353,9 @@ class Outcomes:
     # Looking
 
     def _part(self, message: int) -> _Part:
-        part = self._parts.get(message)
+        part = self._kept.parts.get(message)
         if part is None:
-            part = self._parts[message] = _Part()
+            part = self._kept.parts[message] = _Part()
         return part
 
     def _find(self, message: int, line: int) -> _Row[Any] | None:
@@ -348,9 +363,9 @@ class Outcomes:
         part = self._part(message)
         if part.decoded < len(part.chunks):
             if part.decoded == 0:
-                self._recent.append(part)
-                if len(self._recent) > _DECODED:
-                    old = self._recent.popleft()
+                self._kept.recent.append(part)
+                if len(self._kept.recent) > _DECODED:
+                    old = self._kept.recent.popleft()
                     old.decoded = 0
                     old.rows = {}
             for chunk in part.chunks[part.decoded :]:
@@ -365,13 +380,13 @@ class Outcomes:
         return part.rows.get(line)
 
     def _rows(self, chunk: bytes) -> list[_Row[Any]]:
-        if self._decoder is None:
+        if self._kept.decoder is None:
             try:
-                self._decoder = msgspec.json.Decoder(_ROW[self._returns], dec_hook=decode_hook)
+                self._kept.decoder = msgspec.json.Decoder(_ROW[self._returns], dec_hook=decode_hook)
             except Exception:  # noqa: BLE001 - an annotation that msgspec can't read: the JSON as it is
-                self._decoder = msgspec.json.Decoder(_Row[Any])
+                self._kept.decoder = msgspec.json.Decoder(_Row[Any])
         try:
-            return self._decoder.decode_lines(chunk)
+            return self._kept.decoder.decode_lines(chunk)
         except msgspec.ValidationError:
             # Some result is not of the promised type: that job alone shall say so.
             return _RAW.decode_lines(chunk)
@@ -435,11 +450,11 @@ class Outcomes:
 
     def forget(self, message: int) -> None:
         """Drop a message's outcomes: they were handed over."""
-        with self._changed:
-            part = self._parts.pop(message, None)
-            if part is not None and part in self._recent:
-                self._recent.remove(part)
-            self._given.add(message)
+        with self._kept.changed:
+            part = self._kept.parts.pop(message, None)
+            if part is not None and part in self._kept.recent:
+                self._kept.recent.remove(part)
+            self._kept.given.add(message)
 
     # Saying
 

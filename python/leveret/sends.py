@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from leveret.results import Outcomes
     from leveret.tasks import OneSend, Settings
 
+    _Expected = tuple[asyncio.Future[Job[Any]], App, Client, str, Settings, Any]
+    """Who waits for a send, and what its `Job` is made of."""
+
 __all__ = ["Sends", "send_once"]
 
 _ON_THEIR_WAY = 256
@@ -88,20 +91,7 @@ class Sends:
         if client is None or sends.connecting:
             client = await sends.connect(app)
         future: asyncio.Future[Job[Any]] = loop.create_future()
-
-        used = client
-
-        def sent(message: str, line: int, jobs: int, error: Exception | None) -> None:
-            if error is not None:
-                if not future.done():
-                    future.set_exception(error)
-                return
-            # Also for one who waits no longer: those who share its message count on it.
-            job = self.job(app, used, task, settings, returns, message, line, jobs)
-            if not future.done():
-                future.set_result(job)
-
-        ticket = sends.expect(sent)
+        ticket = sends.expect((future, app, client, task, settings, returns))
         try:
             client.send_soon(
                 writer,
@@ -130,7 +120,7 @@ class _LoopSends:
         from leveret import _core
 
         self.queue = _core.SentQueue()
-        self.expected: dict[int, Any] = {}
+        self.expected: dict[int, _Expected] = {}
         self.connecting = 0
         """How many wait for the connection."""
         self._connect = asyncio.Lock()
@@ -149,15 +139,23 @@ class _LoopSends:
         finally:
             self.connecting -= 1
 
-    def expect(self, then: Any) -> int:
-        """Have `then` called for the ticket that is returned."""
+    def expect(self, who: _Expected) -> int:
+        """Have a future end for the ticket that is returned."""
         self._last += 1
-        self.expected[self._last] = then
+        self.expected[self._last] = who
         return self._last
 
     def _take(self) -> None:
         for ticket, message, line, jobs, error in self.queue.take():
-            self.expected.pop(ticket)(message, line, jobs, error)
+            future, app, client, task, settings, returns = self.expected.pop(ticket)
+            if error is not None:
+                if not future.done():
+                    future.set_exception(error)
+                continue
+            # Also for one who waits no longer: those who share its message count on it.
+            job = app.sends.job(app, client, task, settings, returns, message, line, jobs)
+            if not future.done():
+                future.set_result(job)
 
 
 def send_once(

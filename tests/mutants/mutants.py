@@ -114,6 +114,20 @@ MUTANTS = (
         "*threads_send*",
     ),
     Mutant(
+        "a thread that was woken for its answer does not wake the next",
+        "src/relay.cpp",
+        "  if (!next_.empty()) wake_next();\n}",
+        "}",
+        "relay_test",
+    ),
+    Mutant(
+        "a thread that is woken and does not run holds up all behind it",
+        "src/relay.cpp",
+        "    while (!next_.empty()) wake_next();\n",
+        "",
+        "relay_test",
+    ),
+    Mutant(
         "lines of a dead child forgotten",
         "src/pools/process_ends.cpp",
         "          again.which.push_back(block.view.index(line));\n",

@@ -19,6 +19,7 @@ import measure  # noqa: E402 - the same
 import memory_part  # noqa: E402 - the same
 import peers_part  # noqa: E402 - the same
 import scaling_part  # noqa: E402 - the same
+import sends_part  # noqa: E402 - the same
 import suite  # noqa: E402 - the same
 
 JOBS = 10_000
@@ -31,6 +32,24 @@ def a_round(tmp_path: Path, patience: float = 60.0, *, results: bool = False) ->
 def test_a_round_counts_what_was_executed(tmp_path: Path) -> None:
     rate, _ = a_round(tmp_path).run("many", JOBS)  # too few jobs for a tick of the processor's clock
     assert rate > 0
+
+
+@pytest.mark.parametrize("how", ["threads", "coroutines"])
+def test_what_senders_at_once_send_is_counted(tmp_path: Path, how: str) -> None:
+    several = peers_part.Round(peers_part.OURS, measure.PYTHON, peers_part.Servers(), tmp_path, senders=7)
+    rate, _ = several.run(how, 1_000)  # no multiple of 7
+    assert rate > 0
+
+
+@pytest.mark.parametrize("how", ["threads", "coroutines"])
+def test_a_sender_whose_job_never_came_to_the_broker_has_no_rate(
+    tmp_path: Path, node: RabbitNode, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    assert sends_part.Sending(node.url, tmp_path).run(how, 7, 1_000)[0] > 0
+    losing = sends_part.Sending(node.url, tmp_path)
+    monkeypatch.setitem(losing.environ, "BENCH_UNSENT", "500")
+    with pytest.raises(measure.NotMeasuredError, match="of 1,000 jobs 999 were in the queue, not all of them once"):
+        losing.run(how, 7, 1_000)
 
 
 def test_processor_time_of_a_process_and_its_children_is_counted() -> None:
@@ -192,11 +211,33 @@ def test_memory_is_read_after_each_portion_and_all_jobs_are_counted(monkeypatch:
     assert last.not_measured == "its beginning was not measured"
 
 
-def test_a_worker_that_runs_fewer_jobs_than_were_sent_has_no_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert scaling_part.stepped(2, JOBS)[0] > 0
-    monkeypatch.setattr(scaling_part, "answer_of", lambda _: {"succeeded": JOBS, "seconds": 1.0})  # it never ran
+@pytest.fixture(scope="module")
+def stepping(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The plugin whose jobs compute."""
+    return scaling_part.built_plugin(tmp_path_factory.mktemp("steps"))
+
+
+def test_a_worker_that_runs_fewer_jobs_than_were_sent_has_no_rate(
+    stepping: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert scaling_part.stepped(stepping, 2, 1_000, JOBS)[0] > 0
+    monkeypatch.setattr(
+        scaling_part, "answer_of", lambda _, **_more: {"succeeded": JOBS, "seconds": 1.0}
+    )  # it never ran
     with pytest.raises(measure.NotMeasuredError, match=r"of 10,000 jobs 10,000 succeeded, [1-9]\d* messages were left"):
-        scaling_part.stepped(2, JOBS)
+        scaling_part.stepped(stepping, 2, 1_000, JOBS)
+
+
+@pytest.mark.parametrize("language", ["C++", "Python"])
+def test_jobs_that_compute_something_else_have_no_rate(
+    stepping: str, monkeypatch: pytest.MonkeyPatch, language: str
+) -> None:
+    target = stepping if language == "C++" else scaling_part.PYTHON_TARGET
+    assert scaling_part.stepped(target, 2, 777, 100)[0] > 0
+    right = scaling_part.generated
+    monkeypatch.setattr(scaling_part, "generated", lambda value, count: right(value, count) ^ (value == 24))
+    with pytest.raises(measure.NotMeasuredError, match="of 100 jobs 96 succeeded, 0 messages were left"):
+        scaling_part.stepped(target, 2, 777, 100)
 
 
 def test_a_distribution_is_of_all_rounds() -> None:
@@ -220,13 +261,20 @@ def test_what_was_measured_is_drawn(tmp_path: Path) -> None:
         row("peers", "one by one", "leveret", 2_000),
         row("peers", "one by one", "celery", 1_000),
         row("peers", "one by one", "nobody", 1, not_measured="it failed"),
-        row("scaling", "1,000 steps", "1 process", 1_000_000),
+        row("scaling", "1 ms of Python", "1 process", 1_000),
+        row("scaling", "jobs that compute, C++, SQLite", "bare loop, 2 processes", 9, ratio=1.9, reference="bare loop"),
         row("latency", "send to start, idle, SQLite", "leveret, p50", 900, percentiles={"1": 500.0, "99.9": 2000.0}),
         row("latency", "send to start, idle, SQLite", "leveret, p99", 1_900),
         row("memory", "resident memory", "leveret, after 10 jobs", 70, unit="MB"),
         row("memory", "resident memory", "leveret, after 90 jobs", 71, points=[(10, 70.0), (90, 71.0)], unit="MB"),
     ]
+    for steps in 1_000, 10_000:
+        one, two = f"{steps}, 1 process", f"{steps}, 2 processes"
+        computed = "jobs that compute, C++, SQLite"
+        rows += [row("scaling", computed, name, 9, x=steps, ratio=1.5, reference=one) for name in (one, two)]
     for broker in "SQLite", "RabbitMQ":
+        at_once = f"durable sends at once, {broker}"
+        rows += [row("sends", at_once, f"{senders} threads", 5_000, x=senders) for senders in (1, 64)]
         rows.append(row("scaling", f"drained, results, {broker}", "results on", 1_000_000))
         for jobs in 1, 100:
             rows.append(row("scaling", f"drained, jobs a message, {broker}", f"{jobs} jobs", 9_000 * jobs, x=jobs))
@@ -238,6 +286,8 @@ def test_what_was_measured_is_drawn(tmp_path: Path) -> None:
     shown = {
         "peers": ["one by one, jobs/s", "celery", "3,000"],
         "scaling": ["1 process", "drained, results, SQLite, jobs/s"],
+        "scaling-processes": ["steps a job, some 0.9 ns each (logarithmic)", "1,000", "10,000", "leveret"],
+        "sends": ["senders, of whom each waits for its send before its next (logarithmic)", "SQLite", "64"],
         "scaling-message": ["jobs a message (logarithmic)", "SQLite", "RabbitMQ", "100"],
         "scaling-backlog": ["jobs that wait when the worker starts (logarithmic)", "SQLite", "RabbitMQ", "100,000"],
         "latency": ["send to start, idle, SQLite", "leveret"],
