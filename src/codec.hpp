@@ -50,6 +50,8 @@ struct refused_line {
 struct decoded_job {
   bool foreign = false;  ///< no `task`: `args` is an array of nothing, `whole` is what a default task gets
   std::string_view task;
+  /// Of the lines that one codec decodes: those with the same number, if not 0, are of the same task.
+  std::uint64_t task_number = 0;
   std::string_view id;  ///< explicit id; empty: `<message id>/<line>`. Foreign: the label, as text
   std::uint32_t retry_count = 0;
   std::optional<std::int32_t> max_retries;
