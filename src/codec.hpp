@@ -87,6 +87,9 @@ class line_codec {
 /// [offsets[i], offsets[i+1] - 1), that is without its '\n'; offsets has one more entry than there are lines.
 [[nodiscard]] std::vector<std::uint32_t> split_lines(std::string_view data);
 
+/// As `leveret_host::arguments`.
+[[nodiscard]] std::size_t read_arguments(const decoded_job& job, leveret_value* values, std::size_t most,
+                                         std::size_t* keywords) noexcept;
 /// Sets the value functions (kind … raw excluded) of a host's table.
 void set_value_functions(leveret_host& host) noexcept;
 /// The value as JSON text without white space.
