@@ -140,6 +140,7 @@ class deferred_attempt final : public pending_attempt {
 
 attempt_runner::attempt_runner(const run_settings& settings, const loop& l)
     : settings_(settings), loop_(l), own_(settings.tasks->tasks().size(), nullptr) {
+  frame_.job = &job_;
   frame_.stopping = settings.stop_flag;
   frame_.control = settings.control;
   frame_.log = settings.log;
@@ -204,12 +205,12 @@ std::string_view attempt_runner::id_of(std::uint32_t number) {
 
 void attempt_runner::run(std::string_view line, std::uint32_t index, outcome_sink& sink) {
   const message_view& m = message_;
-  const std::string_view id = id_of(index + 1);
-  job_identity who{id, m.id, index + 1};
+  who_ = {id_of(index + 1), m.id, index + 1};
+  line_ = line;
   const auto take_id = [&](std::string_view own) {
     own_id_ = own;
-    who.id = own_id_;
-    if (!split_job_id(own_id_, who.result_id, who.result_line)) who = {own_id_, m.id, index + 1};
+    who_.id = own_id_;
+    if (!split_job_id(own_id_, who_.result_id, who_.result_line)) who_ = {own_id_, m.id, index + 1};
   };
 
   if (!codec_.decode(line, job_, refused_)) {
@@ -217,26 +218,37 @@ void attempt_runner::run(std::string_view line, std::uint32_t index, outcome_sin
     if (refused_.code == refusal::unsupported_field) reason = kReasonUnsupported;
     if (refused_.code == refusal::too_long) reason = kReasonTooLong;
     if (!refused_.id.empty()) take_id(refused_.id);
-    const running_attempt none{settings_, loop_, who, m.queue, refused_.task, line};
+    const running_attempt none{settings_, loop_, who_, m.queue, refused_.task, line};
     none.end_dead(sink, reason, refused_.text, false);
     return;
   }
   if (!job_.foreign && !job_.id.empty()) take_id(job_.id);
-  run_task(who, line, sink);
+  run_task(sink);
 }
 
-void attempt_runner::run_task(const job_identity& who, std::string_view line, outcome_sink& sink) {
+/// What failures and handlers that go on without their thread need; most lines are neither.
+running_attempt attempt_runner::current() const {
+  return {settings_,
+          loop_,
+          who_,
+          message_.queue,
+          task_name(),
+          line_,
+          job_.retry_count,
+          job_.max_retries.value_or(-1),
+          task_ != nullptr ? task_->max_retries : -1};
+}
+
+std::string_view attempt_runner::task_name() const { return job_.foreign ? settings_.default_task : job_.task; }
+
+void attempt_runner::run_task(outcome_sink& sink) {
   const message_view& m = message_;
-  running_attempt attempt{settings_, loop_, who, m.queue, job_.task, line, job_.retry_count};
-  if (job_.foreign) {
-    if (settings_.default_task.empty()) {
-      attempt.task = {};
-      attempt.end_dead(
-          sink, kReasonMalformed,
-          "the object has no \"task\"; name a default task for this queue (--default-task) to run such jobs", false);
-      return;
-    }
-    attempt.task = settings_.default_task;
+  const job_identity& who = who_;
+  if (job_.foreign && settings_.default_task.empty()) {
+    current().end_dead(
+        sink, kReasonMalformed,
+        "the object has no \"task\"; name a default task for this queue (--default-task) to run such jobs", false);
+    return;
   }
   if (job_.expires_at && loop_.wall() >= *job_.expires_at) {
     failed_line late;
@@ -252,18 +264,22 @@ void attempt_runner::run_task(const job_identity& who, std::string_view line, ou
     sink.failed(who, std::move(gone), {}, 0);
     return;
   }
-  const std::string_view name = attempt.task;
   // Lines of one message are mostly of one task.
-  if (last_task_ == nullptr || last_task_->name != name) last_task_ = settings_.tasks->find(name);
-  const registered_task* const task = last_task_;
+  if (job_.task_number == 0 || job_.task_number != task_number_) {
+    const std::string_view name = task_name();
+    if (task_ == nullptr || task_->name != name) task_ = settings_.tasks->find(name);
+    task_number_ = job_.task_number;
+  }
+  const registered_task* const task = task_;
   if (task == nullptr) {
+    const std::string_view name = task_name();
     const unix_ms since = m.unknown_since != 0 ? m.unknown_since : loop_.wall();
     if (loop_.wall() - since >= settings_.unknown_task_patience.count()) {
-      attempt.end_dead(sink, kReasonUnknownTask,
-                       "no worker knew the task \"" + std::string(name) + "\" for " +
-                           std::to_string(settings_.unknown_task_patience.count() / 60'000) +
-                           " minutes; known here: " + settings_.tasks->names(),
-                       false);
+      current().end_dead(sink, kReasonUnknownTask,
+                         "no worker knew the task \"" + std::string(name) + "\" for " +
+                             std::to_string(settings_.unknown_task_patience.count() / 60'000) +
+                             " minutes; known here: " + settings_.tasks->names(),
+                         false);
       return;
     }
     failed_line put_back;
@@ -271,15 +287,12 @@ void attempt_runner::run_task(const job_identity& who, std::string_view line, ou
     put_back.id = who.id;
     put_back.next_retry_count = job_.retry_count;
     put_back.error = "unknown task \"" + std::string(name) + "\"";
-    put_back.text = rewrite_line(line, who.id, job_.retry_count, nullptr);
+    put_back.text = rewrite_line(line_, who.id, job_.retry_count, nullptr);
     sink.failed(who, std::move(put_back), {}, 0);
     return;
   }
-  attempt.job_retries = job_.max_retries.value_or(-1);
-  attempt.task_retries = task->max_retries;
 
   frame_.reset();
-  frame_.job = &job_;
   frame_.job_id = who.id;
   frame_.deadline = job_.deadline_ms ? loop_.wall() + *job_.deadline_ms : 0;
 
@@ -287,24 +300,26 @@ void attempt_runner::run_task(const job_identity& who, std::string_view line, ou
   void* self = handler_of(*task);
   leveret_outcome outcome = LEVERET_FAILED;
   if (self == nullptr && task->abi.per_thread != 0) {
-    if (frame_.failure.empty()) frame_.failure = "the factory of \"" + std::string(name) + "\" made no handler";
+    if (frame_.failure.empty()) frame_.failure = "the factory of \"" + task->name + "\" made no handler";
   } else {
     if (task->hard_limit.count() > 0) sink.limit(task->hard_limit);
-    now_ = &attempt;
     sink_ = &sink;
     outcome = task->abi.call(self, &frame_);
-    const bool deferred = sink_ == nullptr;
-    now_ = nullptr;
-    sink_ = nullptr;
-    if (deferred) return;
+    if (std::exchange(sink_, nullptr) == nullptr) return;  // deferred
     faults::hit(faults::point::after_effect);
   }
   const std::string& result = frame_.result.text();
-  attempt.end(sink, outcome, result, result.empty() || frame_.result.complete(), frame_.failure, frame_.delay_ms);
+  const bool complete = result.empty() || frame_.result.complete();
+  if (outcome == LEVERET_SUCCEEDED && complete && result.size() <= kMaxResultBytes) {
+    faults::hit(faults::point::after_result);
+    sink.succeeded(who, result);
+  } else {
+    current().end(sink, outcome, result, complete, frame_.failure, frame_.delay_ms);
+  }
 }
 
 std::unique_ptr<pending_attempt> attempt_runner::defer() {
-  auto pending = std::make_unique<deferred_attempt>(*now_, sink_->park());
+  auto pending = std::make_unique<deferred_attempt>(current(), sink_->park());
   sink_ = nullptr;
   return pending;
 }

@@ -110,7 +110,9 @@ class attempt_runner final : deferring {
 
  private:
   [[nodiscard]] std::string_view id_of(std::uint32_t number);
-  void run_task(const job_identity& who, std::string_view line, outcome_sink& sink);
+  [[nodiscard]] struct running_attempt current() const;
+  [[nodiscard]] std::string_view task_name() const;
+  void run_task(outcome_sink& sink);
   void* handler_of(const registered_task& task);
   void enter(handler_context* context);
   std::unique_ptr<pending_attempt> defer() override;
@@ -120,18 +122,20 @@ class attempt_runner final : deferring {
   line_codec codec_;
   decoded_job job_;
   refused_line refused_;
-  const registered_task* last_task_ = nullptr;
   leveret_call frame_;
-  message_view message_;         // begun last
-  std::string id_;               // of the line, by its place; room for any number behind its message's
-  std::size_t id_size_ = 0;      // of what counts of it; 0: none of this message
-  std::uint32_t id_number_ = 0;  // that it ends with
-  std::string own_id_;           // of a line that has one
-  std::vector<void*> own_;       // per-thread handlers by task index
+  message_view message_;  // begun last
+  job_identity who_;      // of the line that is run, or was run last; as the next three
+  std::string_view line_;
+  const registered_task* task_ = nullptr;  // null: unknown
+  std::uint64_t task_number_ = 0;          // the decoded job's
+  std::string id_;                         // of the line, by its place; room for any number behind its message's
+  std::size_t id_size_ = 0;                // of what counts of it; 0: none of this message
+  std::uint32_t id_number_ = 0;            // that it ends with
+  std::string own_id_;                     // of a line that has one
+  std::vector<void*> own_;                 // per-thread handlers by task index
   handler_context* inside_ = nullptr;
-  std::vector<handler_context*> entered_;        // all that this thread was ever in
-  const struct running_attempt* now_ = nullptr;  // while a handler runs
-  outcome_sink* sink_ = nullptr;
+  std::vector<handler_context*> entered_;  // all that this thread was ever in
+  outcome_sink* sink_ = nullptr;           // while a handler runs
 };
 
 /// Rewrites a line that was not run for a message of its own: explicit id, retry count unchanged. A line that the codec

@@ -17,8 +17,7 @@ void cancelled_jobs::add(std::string id) {
   any_.store(true, std::memory_order_release);
 }
 
-bool cancelled_jobs::contains(std::string_view id) const {
-  if (!any_.load(std::memory_order_acquire)) return false;
+bool cancelled_jobs::find(std::string_view id) const {
   const std::shared_lock lock(mutex_);
   return ids_.count(std::string(id)) != 0;
 }

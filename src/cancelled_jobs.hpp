@@ -19,9 +19,11 @@ class cancelled_jobs {
 
   void add(std::string id);
   /// One relaxed load as long as nothing was ever cancelled.
-  [[nodiscard]] bool contains(std::string_view id) const;
+  [[nodiscard]] bool contains(std::string_view id) const { return any_.load(std::memory_order_acquire) && find(id); }
 
  private:
+  [[nodiscard]] bool find(std::string_view id) const;
+
   std::atomic<bool> any_{false};
   mutable std::shared_mutex mutex_;  // a leaf
   std::unordered_set<std::string> ids_;

@@ -50,6 +50,8 @@ struct refused_line {
 struct decoded_job {
   bool foreign = false;  ///< no `task`: `args` is an array of nothing, `whole` is what a default task gets
   std::string_view task;
+  /// Of the lines that one codec decodes: those with the same number, if not 0, are of the same task.
+  std::uint64_t task_number = 0;
   std::string_view id;  ///< explicit id; empty: `<message id>/<line>`. Foreign: the label, as text
   std::uint32_t retry_count = 0;
   std::optional<std::int32_t> max_retries;
@@ -85,6 +87,9 @@ class line_codec {
 /// [offsets[i], offsets[i+1] - 1), that is without its '\n'; offsets has one more entry than there are lines.
 [[nodiscard]] std::vector<std::uint32_t> split_lines(std::string_view data);
 
+/// As `leveret_host::arguments`.
+[[nodiscard]] std::size_t read_arguments(const decoded_job& job, leveret_value* values, std::size_t most,
+                                         std::size_t* keywords) noexcept;
 /// Sets the value functions (kind … raw excluded) of a host's table.
 void set_value_functions(leveret_host& host) noexcept;
 /// The value as JSON text without white space.

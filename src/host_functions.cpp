@@ -116,6 +116,9 @@ leveret_host make_host_functions() noexcept {
     return call->control != nullptr && call->control->is_cancelled(call->job_id) ? 1 : 0;
   };
   host.set_progress = &set_progress;
+  host.arguments = [](leveret_call* call, leveret_value* values, std::size_t most, std::size_t* keywords) {
+    return read_arguments(*call->job, values, most, keywords);
+  };
   host.library = [] { return leveret_get_library(LEVERET_ABI_VERSION); };
   return host;
 }

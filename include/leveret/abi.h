@@ -47,6 +47,9 @@ typedef enum leveret_kind {
   LEVERET_OBJECT = 7
 } leveret_kind;
 
+/* What `arguments` gives for a job that has none of its own. */
+#define LEVERET_FOREIGN SIZE_MAX
+
 /* The position of an iteration over an array or object; written by `begin`, opaque to the plugin. */
 typedef struct leveret_iterator {
   size_t opaque[4];
@@ -160,6 +163,11 @@ typedef struct leveret_host {
   /* How far the job is, from 0 to 1, or less than 0 where nobody knows. The latest of each 100 ms is told on. 0: the
    * fraction is more than 1, the text is not UTF-8 or has more than 1,000 bytes. */
   int (*set_progress)(leveret_call* call, double fraction, const char* text, size_t n);
+
+  /* What `foreign`, `args`, `kwargs`, `size_of`, `begin` and `next` say, in one call: the number of positional
+   * arguments, the first `most` of them in `values`, and the number of keyword arguments. LEVERET_FOREIGN: the job is
+   * foreign, and nothing is written. */
+  size_t (*arguments)(leveret_call* call, leveret_value* values, size_t most, size_t* keywords);
 } leveret_host;
 
 /* What the symbol `leveret_plugin` is. */

@@ -197,7 +197,7 @@ template <class... T>
     }
     if (in.why.inside() && !inside) {
       inside = true;
-      closest = in.why;
+      closest = std::move(in.why);
     }
     return false;
   };

@@ -173,33 +173,33 @@ class binding<parameters<P...>> {
   template <std::size_t... I>
   [[nodiscard]] bool read(reader& in, values& out, std::index_sequence<I...>) const {
     std::array<bool, kCount + 1> given{};
-    leveret_iterator at;
-    leveret_value value;
-    if (in.host->foreign(in.call, &value) != 0) {
-      return read_whole(in, value, given, out) && fill(in, given, out, std::index_sequence<I...>());
+    std::array<leveret_value, kCount> args;
+    std::size_t keywords = 0;
+    const std::size_t count = in.host->arguments(in.call, args.data(), kCount, &keywords);
+    if (count == LEVERET_FOREIGN) {
+      return read_whole(in, given, out) && fill(in, given, out, std::index_sequence<I...>());
     }
-    const leveret_value args = in.host->args(in.call);
-    in.host->begin(args, &at);
-    // Positions in their order: the first that is not there ends them without being a problem.
-    bool fits = true;
     [[maybe_unused]] const auto position = [&](auto& slot, std::size_t i) {
-      if (in.host->next(&at, nullptr, &value) == 0) return false;
+      if (i >= count) return true;
       given[i] = true;
-      fits = leveret::detail::read(in, value, slot);
-      if (!fits) {
-        in.why.in_index(i);
-        in.why.in_root("args");
-      }
-      return fits;
+      if (leveret::detail::read(in, args[i], slot)) return true;
+      in.why.in_index(i);
+      return in.why.in_root("args");
     };
-    const bool all = (position(std::get<I>(out), I) && ...);
-    if (!fits) return false;
-    if (all && in.host->next(&at, nullptr, &value) != 0) return too_many(in, in.host->size_of(args));
+    if (!(position(std::get<I>(out), I) && ...)) return false;
+    if (count > kCount) return too_many(in, count);
+    if (keywords != 0 && !read_keywords(in, given, out, std::index_sequence<I...>())) return false;
+    return count == kCount || fill(in, given, out, std::index_sequence<I...>());
+  }
 
-    const leveret_value kwargs = in.host->kwargs(in.call);
-    if (in.host->size_of(kwargs) == 0) return fill(in, given, out, std::index_sequence<I...>());
-    in.host->begin(kwargs, &at);
+  template <std::size_t... I>
+  [[nodiscard]] bool read_keywords(reader& in, std::array<bool, kCount + 1>& given, values& out,
+                                   std::index_sequence<I...>) const {
+    bool fits = true;
+    leveret_iterator at;
+    in.host->begin(in.host->kwargs(in.call), &at);
     leveret_string key;
+    leveret_value value;
     while (in.host->next(&at, &key, &value) != 0) {
       const std::string_view name(key.data, key.size);
       [[maybe_unused]] const auto keyword = [&](auto& slot, const auto& described, std::size_t i) {
@@ -219,7 +219,7 @@ class binding<parameters<P...>> {
         return in.why.in_root("kwargs");
       }
     }
-    return fill(in, given, out, std::index_sequence<I...>());
+    return true;
   }
 
   /// Gives what was not given its default.
@@ -238,15 +238,15 @@ class binding<parameters<P...>> {
   }
 
   /// A foreign job's object is the first argument.
-  [[nodiscard]] static bool read_whole(reader& in, leveret_value whole, std::array<bool, kCount + 1>& given,
-                                       values& out) {
+  [[nodiscard]] static bool read_whole(reader& in, std::array<bool, kCount + 1>& given, values& out) {
     if constexpr (kCount == 0) {
-      (void)whole;
       (void)given;
       (void)out;
       in.why.set("the default task takes no argument");
     } else {
       given[0] = true;
+      leveret_value whole;
+      (void)in.host->foreign(in.call, &whole);
       if (leveret::detail::read(in, whole, std::get<0>(out))) return true;
     }
     return in.why.in_root("job");

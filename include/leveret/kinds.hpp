@@ -23,6 +23,7 @@
 #include <leveret/version.hpp>
 #include <limits>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -236,14 +237,11 @@ class problem {
  public:
   /// All of these return false, so that a reader can `return why.set(…)`.
   bool set(std::string what) {
-    what_ = std::move(what);
-    path_.clear();
+    text_ = std::make_unique<parts>();
+    text_->what = std::move(what);
     return false;
   }
-  bool in_index(std::size_t index) {
-    path_.insert(0, "[" + std::to_string(index) + "]");
-    return false;
-  }
+  bool in_index(std::size_t index) { return inside("[" + std::to_string(index) + "]"); }
   bool in_member(std::string_view key) {
     bool plain = !key.empty() && !(key[0] >= '0' && key[0] <= '9');
     for (const char c : key) {
@@ -258,21 +256,29 @@ class problem {
       append_quoted(step, key);
       step += ']';
     }
-    path_.insert(0, step);
-    return false;
+    return inside(step);
   }
-  bool in_root(std::string_view root) {
-    path_.insert(0, root);
-    return false;
-  }
+  bool in_root(std::string_view root) { return inside(root); }
 
   /// Whether the problem is inside the value looked at, not the value's own type.
-  [[nodiscard]] bool inside() const noexcept { return !path_.empty(); }
-  [[nodiscard]] std::string text() const { return path_.empty() ? what_ : path_ + ": " + what_; }
+  [[nodiscard]] bool inside() const noexcept { return text_ != nullptr && !text_->path.empty(); }
+  [[nodiscard]] std::string text() const {
+    if (text_ == nullptr) return {};
+    return text_->path.empty() ? text_->what : text_->path + ": " + text_->what;
+  }
 
  private:
-  std::string path_;
-  std::string what_;
+  struct parts {
+    std::string path;
+    std::string what;
+  };
+
+  bool inside(std::string_view step) {
+    if (text_ != nullptr) text_->path.insert(0, step);
+    return false;
+  }
+
+  std::unique_ptr<parts> text_;  // none: what each job would pay for making and ending two strings
 };
 
 }  // namespace detail

@@ -193,6 +193,7 @@ bool plain_reader::read_head(std::string_view line) noexcept {
   std::string_view task;
   head_size_ = 0;
   if (!from.take(kTask) || !from.string(task) || task.empty() || task.size() > kMaxTaskNameBytes) return false;
+  ++task_number_;
   task_size_ = task.size();
   head_size_ = from.taken(line);
   std::memcpy(head_, line.data(), head_size_);
@@ -205,6 +206,7 @@ bool plain_reader::read(std::string_view line, std::uint64_t* words, std::uint8_
   reader from(line);
   from.skip(head_size_);
   out.task = {head_ + sizeof kTask - 1, task_size_};
+  out.task_number = task_number_;
   out.args = from.take(kArgs);
   if (out.args && !read_arguments(from, writer(words, strings))) return false;
   std::int64_t retry_count = 0;

@@ -15,7 +15,8 @@ namespace leveret::core {
 inline constexpr std::size_t kMostPlainBytes = 512;
 
 struct plain_job {
-  std::string_view task;  ///< the reader's, until it reads a line that begins otherwise
+  std::string_view task;          ///< the reader's, until it reads a line that begins otherwise
+  std::uint64_t task_number = 0;  ///< one more with each line that begins otherwise than the one before
   std::uint32_t retry_count = 0;
   bool args = false;  ///< they are on the tape (values.hpp), from its second word on
 };
@@ -34,6 +35,7 @@ class plain_reader {
   char head_[kMostPlainBytes];
   std::size_t head_size_ = 0;  // 0: none is remembered; else at least eight
   std::size_t task_size_ = 0;
+  std::uint64_t task_number_ = 0;
 };
 
 }  // namespace leveret::core

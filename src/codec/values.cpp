@@ -210,6 +210,20 @@ void append_scalar(std::string& out, const tape& nodes, std::size_t at) {
 leveret_value empty_array() { return the_empties().array; }
 leveret_value empty_object() { return the_empties().object; }
 
+std::size_t read_arguments(const decoded_job& job, leveret_value* values, std::size_t most,
+                           std::size_t* keywords) noexcept {
+  if (job.foreign) return LEVERET_FOREIGN;
+  *keywords = tape_of(job.kwargs.document).count(job.kwargs.index);
+  const tape nodes = tape_of(job.args.document);
+  const std::size_t count = nodes.count(job.args.index);
+  std::size_t at = job.args.index + 1;
+  for (std::size_t i = 0; i < count && i < most; ++i) {
+    values[i] = {job.args.document, at};
+    at = nodes.after(at);
+  }
+  return count;
+}
+
 void set_value_functions(leveret_host& host) noexcept {
   host.kind = kind_of;
   host.get_integer = get_integer;

@@ -178,17 +178,23 @@ TEST(Decode, ACodecIsReusedWithoutTraces) {
   decoded_job job;
   refused_line why;
   const body first{
-      R"({"id":"a","task":"x","args":[1],"kwargs":{"k":1},"retry_count":9,"max_retries":3,"deadline_ms":7})"};
+      R"({"id":"a","task":"x","args":[1],"kwargs":{"k":1},"retry_count":9,"max_retries":3,"deadline_ms":7,"expires_at":1})"};
   const body second{R"({"task":"y","retry_count":0})"};
-  ASSERT_TRUE(codec.decode(first.view(), job, why));
-  EXPECT_EQ(job.max_retries, 3);
-  EXPECT_EQ(job.deadline_ms, 7);
-  ASSERT_TRUE(codec.decode(second.view(), job, why));
-  EXPECT_EQ(job.id, "");
-  EXPECT_FALSE(job.max_retries);
-  EXPECT_FALSE(job.deadline_ms);
-  EXPECT_EQ(to_json(job.args), "[]");
-  EXPECT_EQ(to_json(job.kwargs), "{}");
+  const body not_plain{R"({ "task":"y","retry_count":0})"};
+  for (const body& next : {second, not_plain}) {
+    ASSERT_TRUE(codec.decode(first.view(), job, why));
+    EXPECT_EQ(job.max_retries, 3);
+    EXPECT_EQ(job.deadline_ms, 7);
+    EXPECT_EQ(job.expires_at, 1);
+    ASSERT_TRUE(codec.decode(next.view(), job, why));
+    EXPECT_EQ(job.id, "");
+    EXPECT_EQ(job.retry_count, 0u);
+    EXPECT_FALSE(job.max_retries);
+    EXPECT_FALSE(job.deadline_ms);
+    EXPECT_FALSE(job.expires_at);
+    EXPECT_EQ(to_json(job.args), "[]");
+    EXPECT_EQ(to_json(job.kwargs), "{}");
+  }
   const body foreign{R"({"id":18446744073709551615})"};
   ASSERT_TRUE(codec.decode(foreign.view(), job, why));
   EXPECT_TRUE(job.foreign);
@@ -342,6 +348,22 @@ TEST(SplitLines, TheFinalNewlineIsOptional) {
   EXPECT_EQ(split_lines("a\nbc\n"), (offsets{0, 2, 5}));
   EXPECT_EQ(split_lines("\n"), (offsets{0, 1}));
   EXPECT_EQ(split_lines("a\n\n"), (offsets{0, 2, 3}));
+}
+
+TEST(SplitLines, EveryLineFeedIsFoundAndNoOtherByte) {
+  constexpr std::size_t kBytes = 150;  // two blocks and a rest, as they are looked through
+  for (std::size_t place = 0; place < kBytes; ++place) {
+    for (int byte = 0; byte < 256; ++byte) {
+      std::string text(kBytes, static_cast<char>(byte));
+      text[place] = '\n';
+      std::vector<std::uint32_t> expected{0};
+      for (std::size_t at = 0; at < text.size(); ++at) {
+        if (text[at] == '\n') expected.push_back(static_cast<std::uint32_t>(at + 1));
+      }
+      if (text.back() != '\n') expected.push_back(kBytes + 1);
+      ASSERT_EQ(split_lines(text), expected) << "byte " << byte << " around a line feed at " << place;
+    }
+  }
 }
 
 std::string written(const std::function<void(json_writer&)>& steps) {
