@@ -473,6 +473,39 @@ TEST(rabbitmq_window, is_filled_with_small_messages) {
   for (int i = 0; i < 100; ++i) (void)c.next();  // none is settled
 }
 
+// The first stream, of 128, is followed by one of 1,000 and closed once all of its deliveries are settled. RabbitMQ
+// keeps acknowledgements back when many are sent one by one, and forgets those when their channel is closed at once.
+TEST(rabbitmq_window, grows_and_nothing_comes_twice) {
+  constexpr std::size_t kFirst = 128;
+  constexpr std::size_t kMessages = 300;
+  peer p;
+  for (int round = 0; round < 8; ++round) {  // one in five of them saw it
+    const std::string queue = unique("growing");
+    p.declare(queue);
+    p.must_publish(many(queue, kMessages));
+    consumer c(p, queue, {1'000, kFirst / 2 << 20});
+    std::vector<std::vector<settlement>> each(kMessages);
+    for (std::vector<settlement>& one : each) one.emplace_back().token = c.next().token;
+    rabbitmq_node::shared().command("pause");  // so that it finds all that follows at once
+    // First every second one: none of those goes in one frame with another.
+    for (const std::size_t begin : {1, 0}) {
+      std::promise<void> settled;
+      std::atomic<std::size_t> left{kMessages / 2};
+      for (std::size_t i = begin; i < kMessages; i += 2) {
+        p->settle(std::move(each[i]), [&](const std::vector<settle_outcome>& o) {
+          EXPECT_EQ(o.at(0).status, settle_status::settled);
+          if (--left == 0) settled.set_value();
+        });
+      }
+      wait(settled.get_future(), "acknowledged");
+    }
+    rabbitmq_node::shared().command("resume");
+    EXPECT_TRUE(becomes([&] { return p.stats(queue).first.at(0).ready == 0u; }));
+    EXPECT_EQ(c.count(), kMessages);
+    for (const delivery& d : c.all()) ASSERT_FALSE(d.redelivered) << d.msg.data.view();
+  }
+}
+
 // ---- faults ----
 
 TEST(rabbitmq_faults, a_reset_amid_publishing_loses_nothing) {

@@ -7,8 +7,7 @@
 namespace leveret::core::rabbitmq {
 namespace {
 
-// Acknowledged by one frame. What a worker that dies had done and not told yet runs again; ack_flush bounds how long.
-constexpr std::size_t kMostTogether = 128;
+constexpr std::size_t kKeptBack = 32;  // commands of a channel to a queue beyond which RabbitMQ keeps more back
 constexpr std::chrono::seconds kMostHolding{1};
 
 }  // namespace
@@ -133,9 +132,9 @@ void consumers::give_back(const std::shared_ptr<stream>& st) {
   for (const auto& release_now : releases) release_now();
 }
 
-// Calls `then` when the queue has seen what was sent on this channel before. Acknowledgements and returns have no
-// answer, and the broker's channel keeps them back while more than 32 of its commands to a quorum queue are open: those
-// of a channel that is closed then are lost. Asking the queue itself makes the channel wait for it.
+// Calls `then` when the queue has seen the first 32 of what was sent on this channel before. Acknowledgements and
+// returns have no answer, and the broker's channel keeps them back while more than 32 of its commands to a quorum queue
+// are open: those of a channel that is closed then are lost. Asking the queue itself makes the channel wait for it.
 void consumers::caught_up(const std::shared_ptr<stream>& st, stopped then) {
   ++st->asking;
   st->count([this, st, then = std::move(then)](const call_result& r, const queue_counts&) {
@@ -214,11 +213,6 @@ void consumers::end(const std::shared_ptr<subscription>& s, failure why) {
 void consumers::arrived(const std::shared_ptr<stream>& st, incoming message) {
   st->acks.delivered();
   ++st->arrivals;
-  take(st, std::move(message));
-  if (st->when_quiet && st->is_full()) cancel(st, std::exchange(st->when_quiet, nullptr));
-}
-
-void consumers::take(const std::shared_ptr<stream>& st, incoming message) {
   const auto s = st->sub;
   if (draining_ || st->leaving) return;  // the end of the channel returns it
   if (st->holding) {
@@ -340,7 +334,8 @@ void consumers::finish(delivery_token token, std::function<void(bool)> then) {
 // while the broker holds back the next ones.
 void consumers::after_finish(const std::shared_ptr<stream>& st) {
   if (st->flush_soon || st->quieting) return;
-  const std::size_t enough = std::clamp<std::size_t>(st->prefetch / 8, 1, kMostTogether);
+  const std::size_t enough =
+      std::clamp<std::size_t>(st->prefetch / 8, 1, std::max<std::uint32_t>(limits_.ack_flush_messages, 1));
   if (draining_ || !st->consuming || st->acks.out() == 0 || st->acks.finished() >= enough) {
     st->flush_soon = true;
     reactor_.at_round_end([this, st] { flush(st); });
@@ -360,7 +355,10 @@ void consumers::flush(const std::shared_ptr<stream>& st) {
     retire(st);
     return;
   }
-  for (const ack_window::ack& a : st->acks.flush()) st->ch->ack(a.tag, a.multiple);
+  for (const ack_window::ack& a : st->acks.flush()) {
+    st->ch->ack(a.tag, a.multiple);
+    ++st->told;
+  }
   const bool sent = st->ch->open();
   std::vector<std::function<void(bool)>> waiting;
   waiting.swap(st->waiting);
@@ -413,6 +411,12 @@ void consumers::release(const std::vector<delivery_token>& tokens, std::function
 // Ends a stream that was cancelled and has nothing left to settle.
 void consumers::retire(const std::shared_ptr<stream>& st) {
   if (st->consuming || st->asking > 0 || st->acks.out() > 0 || st->acks.finished() > 0 || !st->waiting.empty()) return;
+  // An ordered queue's are settled one at a time: its acknowledgements are never kept back.
+  if (st->told > 0 && !st->sub->ordered) {
+    st->told -= std::min(st->told, kKeptBack);
+    caught_up(st, [](bool) {});  // comes here again
+    return;
+  }
   st->ch->close();
   streams_.erase(st);
   if (!st->leaving) return;
@@ -496,7 +500,6 @@ void consumers::close() {
     waiting.swap(st->waiting);
     for (const auto& then : waiting) then(false);
     st->quieting = st->holding = false;
-    if (const stopped then = std::exchange(st->when_quiet, nullptr)) then(false);
     const auto releases = std::exchange(st->releases, {});
     for (const auto& release_now : releases) release_now();
     end_leaving(st, false);

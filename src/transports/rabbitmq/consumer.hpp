@@ -92,7 +92,7 @@ class consumers {
   void renew(const std::shared_ptr<subscription>& s);
   using stopped = std::function<void(bool)>;
   void stop_stream(const std::shared_ptr<stream>& st, stopped then);
-  void await_quiet(const std::shared_ptr<stream>& st, int rounds);
+  void await_quiet(const std::shared_ptr<stream>& st, stopped then, int rounds);
   void cancel(const std::shared_ptr<stream>& st, stopped then);
   void give_back(const std::shared_ptr<stream>& st);
   void caught_up(const std::shared_ptr<stream>& st, stopped then);
@@ -100,7 +100,6 @@ class consumers {
   void retry_later(const std::shared_ptr<subscription>& s);
   void end(const std::shared_ptr<subscription>& s, failure why);
   void arrived(const std::shared_ptr<stream>& st, incoming message);
-  void take(const std::shared_ptr<stream>& st, incoming message);
   void hand_out(subscription& s);
   void post_batch(const std::shared_ptr<subscription>& s);
   [[nodiscard]] delivery make_delivery(subscription& s, held h);

@@ -75,18 +75,16 @@ void consumers::renew(const std::shared_ptr<subscription>& s) {
 // queue since: the next consumer would get it behind its successors.
 void consumers::stop_stream(const std::shared_ptr<stream>& st, stopped then) {
   st->quieting = true;
-  st->when_quiet = std::move(then);
-  await_quiet(st, kQuietRounds);
+  await_quiet(st, std::move(then), kQuietRounds);
 }
 
-void consumers::await_quiet(const std::shared_ptr<stream>& st, int rounds) {
-  if (!st->when_quiet) return;  // what came filled it (`arrived`)
+void consumers::await_quiet(const std::shared_ptr<stream>& st, stopped then, int rounds) {
   if (st->is_full() || rounds == 0 || !st->ch->open()) {
-    cancel(st, std::exchange(st->when_quiet, nullptr));
+    cancel(st, std::move(then));
     return;
   }
-  reactor_.after(kQuietRound, [this, st, before = st->arrivals, rounds] {
-    await_quiet(st, st->arrivals == before ? 0 : rounds - 1);
+  reactor_.after(kQuietRound, [this, st, before = st->arrivals, rounds, then = std::move(then)]() mutable {
+    await_quiet(st, std::move(then), st->arrivals == before ? 0 : rounds - 1);
   });
 }
 

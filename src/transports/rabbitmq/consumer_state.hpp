@@ -34,7 +34,6 @@ struct consumers::stream final : channel_events, std::enable_shared_from_this<st
   /// The broker has sent all that it may until something is acknowledged.
   [[nodiscard]] bool is_full() const { return acks.out() + acks.finished() >= prefetch; }
   bool quieting = false;  // about to be cancelled: nothing is sent that would make the broker deliver
-  stopped when_quiet;     // and told this then; empty once it is cancelled
   std::uint64_t arrivals = 0;
   // Watching (consumer_watch.cpp).
   bool confirmed = false;  // the broker said that it consumes
@@ -44,6 +43,7 @@ struct consumers::stream final : channel_events, std::enable_shared_from_this<st
   reactor::clock::time_point idle_since = reactor::clock::now();
   int missed = 0;          // looks in a row that found no consumer
   std::size_t asking = 0;  // `caught_up` calls that are open
+  std::size_t told = 0;    // frames of acknowledgements that nobody has asked about since (`caught_up`)
   // Unsubscribed: what goes back waits until what runs is settled (`give_back`).
   bool holding = false;
   bool hurried = false;            // it has waited long enough
