@@ -357,7 +357,7 @@ void consumers::flush(const std::shared_ptr<stream>& st) {
   }
   for (const ack_window::ack& a : st->acks.flush()) {
     st->ch->ack(a.tag, a.multiple);
-    ++st->told;
+    if (st->told < st->prefetch) ++st->told;  // no more can be open: the broker has sent no more
   }
   const bool sent = st->ch->open();
   std::vector<std::function<void(bool)>> waiting;
