@@ -299,14 +299,6 @@ MUTANTS = (
         "sqlite_lending_test",
     ),
     Mutant(
-        "RabbitMQ: a channel is closed before its acknowledgements have arrived",
-        "src/transports/rabbitmq/consumer.cpp",
-        "  if (st->told > 0 && !st->sub->ordered) {",
-        "  if (false) {",
-        "rabbitmq_test",
-        "rabbitmq_window.*",
-    ),
-    Mutant(
         "shards that were there before a worker are not looked for",
         "src/tracker_queues.cpp",
         "may_have_shards(queue) ? find_shards(queue, 1, go_on) : std::function<void()>(go_on)();",

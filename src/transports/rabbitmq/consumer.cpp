@@ -7,7 +7,6 @@
 namespace leveret::core::rabbitmq {
 namespace {
 
-constexpr std::size_t kKeptBack = 32;  // commands of a channel to a queue beyond which RabbitMQ keeps more back
 constexpr std::chrono::seconds kMostHolding{1};
 
 }  // namespace
@@ -91,12 +90,22 @@ void consumers::consume(const std::shared_ptr<subscription>& s) {
   }
   s->current = st;
   streams_.insert(st);
+  begin(st);
+}
+
+// With the stream's prefetch; RabbitMQ gives a channel's to the consumers that begin after it was said.
+void consumers::begin(const std::shared_ptr<stream>& st) {
+  const std::shared_ptr<subscription>& s = st->sub;
+  ++st->begun;
+  st->carried = st->acks.out() + st->acks.finished();
+  st->confirmed = false;
   amqp_basic_qos_t qos{};
   qos.prefetch_count = static_cast<std::uint16_t>(st->prefetch);
   st->ch->call(AMQP_BASIC_QOS_METHOD, &qos, nullptr);
+  const std::string tag = st->consumer_tag();
   amqp_basic_consume_t consume{};
   consume.queue = as_bytes(s->queue);
-  consume.consumer_tag = as_bytes("leveret");
+  consume.consumer_tag = as_bytes(tag);
   s->waits_since = reactor::clock::now();
   st->ch->call(AMQP_BASIC_CONSUME_METHOD, &consume, [this, s, st](const call_result& r) {
     if (!r.done()) return;
@@ -132,9 +141,9 @@ void consumers::give_back(const std::shared_ptr<stream>& st) {
   for (const auto& release_now : releases) release_now();
 }
 
-// Calls `then` when the queue has seen the first 32 of what was sent on this channel before. Acknowledgements and
-// returns have no answer, and the broker's channel keeps them back while more than 32 of its commands to a quorum queue
-// are open: those of a channel that is closed then are lost. Asking the queue itself makes the channel wait for it.
+// Calls `then` when the queue has seen what was sent on this channel before. Acknowledgements and returns have no
+// answer, and the broker's channel keeps them back while more than 32 of its commands to a quorum queue are open: those
+// of a channel that is closed then are lost. Asking the queue itself makes the channel wait for it.
 void consumers::caught_up(const std::shared_ptr<stream>& st, stopped then) {
   ++st->asking;
   st->count([this, st, then = std::move(then)](const call_result& r, const queue_counts&) {
@@ -355,10 +364,7 @@ void consumers::flush(const std::shared_ptr<stream>& st) {
     retire(st);
     return;
   }
-  for (const ack_window::ack& a : st->acks.flush()) {
-    st->ch->ack(a.tag, a.multiple);
-    if (st->told < st->prefetch) ++st->told;  // no more can be open: the broker has sent no more
-  }
+  for (const ack_window::ack& a : st->acks.flush()) st->ch->ack(a.tag, a.multiple);
   const bool sent = st->ch->open();
   std::vector<std::function<void(bool)>> waiting;
   waiting.swap(st->waiting);
@@ -411,12 +417,6 @@ void consumers::release(const std::vector<delivery_token>& tokens, std::function
 // Ends a stream that was cancelled and has nothing left to settle.
 void consumers::retire(const std::shared_ptr<stream>& st) {
   if (st->consuming || st->asking > 0 || st->acks.out() > 0 || st->acks.finished() > 0 || !st->waiting.empty()) return;
-  // An ordered queue's are settled one at a time: its acknowledgements are never kept back.
-  if (st->told > 0 && !st->sub->ordered) {
-    st->told -= std::min(st->told, kKeptBack);
-    caught_up(st, [](bool) {});  // comes here again
-    return;
-  }
   st->ch->close();
   streams_.erase(st);
   if (!st->leaving) return;

@@ -88,6 +88,7 @@ class consumers {
   void up();
   void start(const std::shared_ptr<subscription>& s);
   void consume(const std::shared_ptr<subscription>& s);
+  void begin(const std::shared_ptr<stream>& st);
   void swap(const std::shared_ptr<subscription>& s);
   void renew(const std::shared_ptr<subscription>& s);
   using stopped = std::function<void(bool)>;

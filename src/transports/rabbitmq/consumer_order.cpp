@@ -34,8 +34,9 @@ bool consumers::has_out(const std::shared_ptr<stream>& st) const {
 
 // Its last message was settled: the acknowledgement follows the cancel.
 void consumers::cancel_and_leave(const std::shared_ptr<stream>& st) {
+  const std::string tag = st->consumer_tag();
   amqp_basic_cancel_t method{};
-  method.consumer_tag = as_bytes("leveret");
+  method.consumer_tag = as_bytes(tag);
   st->ch->call(AMQP_BASIC_CANCEL_METHOD, &method, [this, st](const call_result& r) {
     if (!r.done()) return;
     st->consuming = false;

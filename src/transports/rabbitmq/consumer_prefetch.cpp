@@ -1,4 +1,4 @@
-// How many messages a stream may have unsettled, and how one stream follows another that had another number.
+// How many messages a stream may have unsettled, and how it is given another number: by another consumer.
 #include <algorithm>
 #include <utility>
 
@@ -44,7 +44,7 @@ void consumers::judge_prefetch(const stream& st) {
   if (less || more) swap(s);
 }
 
-// Brings the prefetch to what is wanted, by a new stream.
+// Brings the prefetch to what is wanted, by a new consumer.
 void consumers::swap(const std::shared_ptr<subscription>& s) {
   if (s->current && s->current->prefetch != wanted_prefetch(*s)) renew(s);
 }
@@ -64,9 +64,15 @@ void consumers::renew(const std::shared_ptr<subscription>& s) {
   stop_stream(old, [this, s, old](bool stopped) {
     if (!stopped) return;  // its channel has ended, and `stream_ended` does the rest
     s->swapping = false;
-    if (s->current == old) s->current = nullptr;
-    retire(old);
-    if (!s->stopping && !draining_) consume(s);
+    if (s->stopping || draining_) {
+      if (s->current == old) s->current = nullptr;
+      retire(old);
+      return;
+    }
+    // On the same channel: closing it would need to know that all of its acknowledgements have arrived.
+    old->prefetch = wanted_prefetch(*s);
+    old->consuming = true;
+    begin(old);
   });
 }
 
@@ -89,8 +95,9 @@ void consumers::await_quiet(const std::shared_ptr<stream>& st, stopped then, int
 }
 
 void consumers::cancel(const std::shared_ptr<stream>& st, stopped then) {
+  const std::string tag = st->consumer_tag();
   amqp_basic_cancel_t method{};
-  method.consumer_tag = as_bytes("leveret");
+  method.consumer_tag = as_bytes(tag);
   st->ch->call(AMQP_BASIC_CANCEL_METHOD, &method, [st, then = std::move(then)](const call_result& r) {
     if (r.done()) st->consuming = false;
     then(r.done());

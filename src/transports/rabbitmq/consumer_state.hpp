@@ -25,14 +25,17 @@ struct consumers::stream final : channel_events, std::enable_shared_from_this<st
   consumers* owner;
   std::shared_ptr<subscription> sub;
   std::shared_ptr<channel> ch;
-  const std::uint32_t prefetch;
-  bool consuming = true;  // false: cancelled, kept for its unsettled deliveries
+  std::uint32_t prefetch;
+  std::uint32_t begun = 0;  // consumers, one after the other, each with a prefetch of its own
+  std::size_t carried = 0;  // deliveries of consumers before this one that were out when it began, or more
+  bool consuming = true;    // false: cancelled, kept for its unsettled deliveries
   ack_window acks;
   std::vector<std::function<void(bool)>> waiting;  // for the next flush
   bool flush_soon = false;
   bool flush_armed = false;
   /// The broker has sent all that it may until something is acknowledged.
-  [[nodiscard]] bool is_full() const { return acks.out() + acks.finished() >= prefetch; }
+  [[nodiscard]] bool is_full() const { return acks.out() + acks.finished() >= prefetch + carried; }
+  [[nodiscard]] std::string consumer_tag() const { return "leveret." + std::to_string(begun); }
   bool quieting = false;  // about to be cancelled: nothing is sent that would make the broker deliver
   std::uint64_t arrivals = 0;
   // Watching (consumer_watch.cpp).
@@ -43,7 +46,6 @@ struct consumers::stream final : channel_events, std::enable_shared_from_this<st
   reactor::clock::time_point idle_since = reactor::clock::now();
   int missed = 0;          // looks in a row that found no consumer
   std::size_t asking = 0;  // `caught_up` calls that are open
-  std::size_t told = 0;    // frames of acknowledgements that nobody has asked about since (`caught_up`)
   // Unsubscribed: what goes back waits until what runs is settled (`give_back`).
   bool holding = false;
   bool hurried = false;            // it has waited long enough
