@@ -506,37 +506,6 @@ TEST(rabbitmq_window, grows_and_nothing_comes_twice) {
   }
 }
 
-// The same at a stop.
-TEST(rabbitmq_consume, a_stop_keeps_what_was_settled_in_any_order) {
-  constexpr std::size_t kHeld = 64;
-  for (int round = 0; round < 8; ++round) {
-    peer p;
-    const std::string queue = unique("stopping");
-    p.declare(queue);
-    p.must_publish(many(queue, kHeld));
-    consumer c(p, queue, {kHeld, 32u << 20});
-    std::vector<std::vector<settlement>> each(kHeld);
-    for (std::vector<settlement>& one : each) one.emplace_back().token = c.next().token;
-    std::promise<void> left;
-    p->unsubscribe(c.id(), [&](const maybe_failure&) { left.set_value(); });
-    wait(left.get_future(), "the end of the subscription");
-    rabbitmq_node::shared().command("pause");
-    std::atomic<std::size_t> settled{0};
-    for (const std::size_t begin : {1, 0}) {
-      for (std::size_t i = begin; i < kHeld; i += 2) {
-        p->settle(std::move(each[i]), [&](const std::vector<settle_outcome>& o) {
-          if (o.at(0).status == settle_status::settled) ++settled;
-        });
-      }
-    }
-    rabbitmq_node::shared().command("resume");
-    p.close();
-    EXPECT_EQ(settled, kHeld);
-    peer after;
-    ASSERT_EQ(after.stats(queue).first.at(0).ready, 0u);
-  }
-}
-
 // ---- faults ----
 
 TEST(rabbitmq_faults, a_reset_amid_publishing_loses_nothing) {
