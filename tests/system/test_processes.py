@@ -168,8 +168,9 @@ def test_coroutines_run_at_once_on_one_loop(app: package.App, broker: Broker) ->
 
 def test_more_coroutines_than_run_at_once_wait_for_their_turn(app: package.App, broker: Broker) -> None:
     most = send(app, broker, "most_at_once", 1_000)
-    broker.send(*({"task": "count_at_once", "args": [19]} for _ in range(1_000)))
     with start(broker, "--concurrency", "20", "--max-retries", "0", "--burst", threads=4) as worker:
+        until(lambda: most.progress() is not None, "it runs before all others")
+        broker.send(*({"task": "count_at_once", "args": [19]} for _ in range(1_000)))
         assert most.result(timeout=PATIENCE) == 20
         counts = worker.summary()
     assert (counts["succeeded"], counts["retried"], counts["dead"]) == (1_001, 0, 0)

@@ -90,7 +90,8 @@ async def count_at_once(enough: int) -> None:
 
 @app.task
 async def most_at_once(others: int) -> int:
-    """Wait until so many others have ended; return how many ran at once at most, this one among them."""
+    """Say that it runs, wait until so many others have ended; return how many ran at once at most, itself included."""
+    leveret.current_job().set_progress(0.0)
     while _ended < others:  # noqa: ASYNC110 - the same
         await asyncio.sleep(0.001)
     return _most_at_once + 1
