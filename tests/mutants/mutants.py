@@ -302,7 +302,7 @@ MUTANTS = (
         "shards that were there before a worker are not looked for",
         "src/tracker_queues.cpp",
         "may_have_shards(queue) ? find_shards(queue, 1, go_on) : std::function<void()>(go_on)();",
-        "std::function<void()>(go_on)();",
+        "const std::function<void()> at_once = go_on;\n    at_once();",
         "shards_test",
     ),
     Mutant(
@@ -323,7 +323,7 @@ MUTANTS = (
         "a shard without a leader takes all that a sender may have unanswered",
         "src/shards.cpp",
         "    if (q.unanswered[other] < q.unanswered[chosen]) chosen = other;\n",
-        "",
+        "    if (q.unanswered[other] > 99) chosen = other;\n",
         "shards_test",
     ),
 )
