@@ -18,6 +18,7 @@
 #include "window_publisher.hpp"
 
 namespace leveret::core {
+
 struct client::state {
   client_options options;
   random_source random = system_random();

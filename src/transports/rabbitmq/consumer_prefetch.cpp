@@ -64,9 +64,12 @@ void consumers::renew(const std::shared_ptr<subscription>& s) {
   stop_stream(old, [this, s, old](bool stopped) {
     if (!stopped) return;  // its channel has ended, and `stream_ended` does the rest
     s->swapping = false;
-    if (s->stopping || draining_) {
+    const bool over = s->stopping || draining_;
+    // One that has been idle for long gets a channel of its own: whatever is wrong with the old one ends with it.
+    if (over || old->prefetch == wanted_prefetch(*s)) {
       if (s->current == old) s->current = nullptr;
       retire(old);
+      if (!over) consume(s);
       return;
     }
     // On the same channel: closing it would need to know that all of its acknowledgements have arrived.
