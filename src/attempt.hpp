@@ -107,6 +107,8 @@ class attempt_runner final : deferring {
   void run(std::string_view line, std::uint32_t index, outcome_sink& sink);
   /// Leaves the context of the tasks run last: the thread is about to wait.
   void rest();
+  /// Whether the thread is inside a context of handlers (an interpreter, whose lock it takes again for each).
+  [[nodiscard]] bool is_inside() const noexcept { return inside_ != nullptr; }
 
  private:
   [[nodiscard]] std::string_view id_of(std::uint32_t number);

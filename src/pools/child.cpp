@@ -343,19 +343,18 @@ bool pool_child::run_block(std::uint32_t writer, attempt_runner& runner, block_v
   line_sink sink(*this, writer);
   sink.begin(block, key);
   std::uint64_t started = w.started.load(std::memory_order_relaxed);
+  line_pace pace;
   bool all = true;
   for (;;) {
-    if (retired()) return false;
-    if (something_goes_first(lane_of(key))) {
-      all = false;
-      break;
+    if (retired()) return false;  // the rest of a run goes to others when the process has ended
+    std::uint32_t line = 0;
+    if (!next_of_run(w, key, line)) {
+      if (something_goes_first(lane_of(key))) {
+        all = false;
+        break;
+      }
+      if (!claim(w, head, key, pace, runner.is_inside(), line)) break;
     }
-    // Said before the claim: who looks at a dead writer, or waits for a live one, knows that a line may be in between.
-    w.running.store(pack(key, kClaiming), std::memory_order_release);
-    const std::uint32_t line = head.cursor.fetch_add(1, std::memory_order_acq_rel);
-    if (line >= head.lines) break;
-    faults::hit(faults::point::in_claim);
-    w.running.store(pack(key, line), std::memory_order_release);
     w.started.store(++started, std::memory_order_relaxed);
     sink.begin(line);
     faults::hit(faults::point::in_child);
@@ -364,6 +363,29 @@ bool pool_child::run_block(std::uint32_t writer, attempt_runner& runner, block_v
   w.running.store(0, std::memory_order_release);
   check_complete(block);
   return all;
+}
+
+bool pool_child::next_of_run(shared_writer& w, block_key key, std::uint32_t& line) noexcept {
+  packed_rest rest = w.rest.load(std::memory_order_relaxed);
+  if (rest == 0) return false;
+  line = next_of(rest);
+  // In this order: the line must be in one of the places at any time.
+  w.running.store(pack(key, line), std::memory_order_release);
+  return w.rest.compare_exchange_strong(rest, pack_rest(key, line + 1, end_of(rest)), std::memory_order_acq_rel);
+}
+
+bool pool_child::claim(shared_writer& w, shared_block& head, block_key key, line_pace& pace, bool one_by_one,
+                       std::uint32_t& line) {
+  const std::uint32_t taken = head.cursor.load(std::memory_order_relaxed);
+  const std::uint32_t run = pace.next(taken < head.lines ? head.lines - taken : 0, state_.writers(), one_by_one);
+  // Said before the claim: who looks at a dead writer, or waits for a live one, knows that a line may be in between.
+  w.running.store(pack(key, kClaiming), std::memory_order_release);
+  line = head.cursor.fetch_add(run, std::memory_order_acq_rel);
+  if (line >= head.lines) return false;
+  faults::hit(faults::point::in_claim);
+  w.rest.store(pack_rest(key, line + 1, std::min(line + run, head.lines)), std::memory_order_release);
+  w.running.store(pack(key, line), std::memory_order_release);
+  return true;
 }
 
 void pool_child::check_copy() const {

@@ -12,6 +12,7 @@
 
 #include "../attempt.hpp"
 #include "../loop.hpp"
+#include "line_pace.hpp"
 #include "outcome_stream.hpp"
 #include "shared_state.hpp"
 
@@ -50,6 +51,9 @@ class pool_child {
   bool run_lane(std::uint32_t number, std::uint64_t& next, std::uint32_t writer, attempt_runner& runner);
   [[nodiscard]] bool something_goes_first(std::uint32_t lane) const noexcept;
   /// False: some of its lines may not have been started.
+  static bool next_of_run(shared_writer& w, block_key key, std::uint32_t& line) noexcept;
+  bool claim(shared_writer& w, shared_block& head, block_key key, line_pace& pace, bool one_by_one,
+             std::uint32_t& line);
   bool run_block(std::uint32_t writer, attempt_runner& runner, block_view block, block_key key);
   [[nodiscard]] bool retired() const noexcept;
   void check_complete(block_view block) const noexcept;

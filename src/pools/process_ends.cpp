@@ -35,6 +35,18 @@ std::vector<packed_line> process_pool::running_of(std::uint32_t child) const {
   return lines;
 }
 
+std::vector<packed_line> process_pool::rests_of(std::uint32_t child) const {
+  std::vector<packed_line> lines;
+  for (std::uint32_t t = 0; t < settings_.threads; ++t) {
+    const packed_rest rest = state_.writer(state_.first_writer(child) + t).rest.load(std::memory_order_acquire);
+    const auto found = std::find_if(placed_.begin(), placed_.end(),
+                                    [rest](const auto& placed) { return is_rest_of(rest, placed.first); });
+    if (found == placed_.end()) continue;
+    for (std::uint32_t line = next_of(rest); line < end_of(rest); ++line) lines.push_back(pack(found->first, line));
+  }
+  return lines;
+}
+
 bool process_pool::is_claiming_elsewhere(std::uint32_t child) const noexcept {
   for (std::uint32_t other = 0; other < records_.size(); ++other) {
     if (other == child || !records_[other].running) continue;
@@ -66,12 +78,14 @@ void process_pool::on_child_end(const child_end& end) {
 
 void process_pool::sort_out(const child_end& end, const std::map<block_key, std::uint32_t>& taken) {
   const std::uint32_t child = end.child;
-  // In this order: a line's way is from the taken ones to its writer, then to the ended ones.
+  // In this order: a line's way is from the taken ones to its writer's rest, on to what that runs, then to the ended
+  // ones.
   std::vector<packed_line> elsewhere;
   for (std::uint32_t other = 0; other < records_.size(); ++other) {
     if (other == child || !records_[other].running) continue;
-    const std::vector<packed_line> theirs = running_of(other);
-    elsewhere.insert(elsewhere.end(), theirs.begin(), theirs.end());
+    for (const std::vector<packed_line>& theirs : {rests_of(other), running_of(other)}) {
+      elsewhere.insert(elsewhere.end(), theirs.begin(), theirs.end());
+    }
   }
   std::sort(elsewhere.begin(), elsewhere.end());
   drain();
@@ -152,6 +166,7 @@ void process_pool::sort_out(const child_end& end, const std::map<block_key, std:
     shared_writer& w = state_.writer(number);
     w.at.store(0, std::memory_order_relaxed);
     w.running.store(0, std::memory_order_relaxed);
+    w.rest.store(0, std::memory_order_relaxed);
     w.limit.store(0, std::memory_order_relaxed);
     w.fault.store(0, std::memory_order_relaxed);
     w.started.store(0, std::memory_order_relaxed);

@@ -27,6 +27,9 @@ bool process_work::has_unstarted() const noexcept {
   for (const auto& [key, block] : pool_.placed_) {
     if (block.owner.get() != this) continue;
     if (block.view.head().cursor.load(std::memory_order_relaxed) < block.view.head().lines) return true;
+    for (std::uint32_t w = 0; w < pool_.state_.writers(); ++w) {
+      if (is_rest_of(pool_.state_.writer(w).rest.load(std::memory_order_relaxed), key)) return true;
+    }
   }
   return false;
 }
@@ -55,9 +58,15 @@ void process_work::stop_starting() {
     if (block.owner.get() != this) continue;
     const std::uint32_t all = block.view.head().lines;
     const std::uint32_t from = block.view.head().cursor.exchange(all, std::memory_order_acq_rel);
-    for (std::uint32_t i = from; i < all; ++i) {
-      unstarted_.push_back(block.view.index(i));
-      block.view.set_ended(own, i);
+    const auto give_back = [&](std::uint32_t next, std::uint32_t end) {
+      for (std::uint32_t i = next; i < end; ++i) {
+        unstarted_.push_back(block.view.index(i));
+        block.view.set_ended(own, i);
+      }
+    };
+    give_back(from, all);
+    for (std::uint32_t w = 0; w < pool_.state_.writers(); ++w) {
+      if (const packed_rest rest = pool_.take_rest(w, key)) give_back(next_of(rest), end_of(rest));
     }
     touched.push_back(key);
   }

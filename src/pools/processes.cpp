@@ -404,8 +404,44 @@ void process_pool::tick() {
     }
   }
   if (closing_) return;
+  pass_on_rests();
   check_limits();
   check_recycling();
+}
+
+packed_rest process_pool::take_rest(std::uint32_t writer, block_key key) noexcept {
+  std::atomic<packed_rest>& held = state_.writer(writer).rest;
+  packed_rest rest = held.load(std::memory_order_acquire);
+  while (is_rest_of(rest, key)) {
+    if (held.compare_exchange_weak(rest, 0, std::memory_order_acq_rel)) return rest;
+  }
+  return 0;
+}
+
+// A run is taken by who expects it to be over in microseconds. One that has not moved since the last tick stands behind
+// a line that is slow after all, and goes to whoever is free.
+void process_pool::pass_on_rests() {
+  rests_seen_.resize(state_.writers());
+  for (std::uint32_t w = 0; w < state_.writers(); ++w) {
+    const packed_rest now = state_.writer(w).rest.load(std::memory_order_acquire);
+    if (now == 0 || std::exchange(rests_seen_[w], now) != now) continue;
+    const auto found =
+        std::find_if(placed_.begin(), placed_.end(), [&](const auto& placed) { return is_rest_of(now, placed.first); });
+    if (found == placed_.end()) continue;
+    const auto [key, block] = *found;  // a copy: it may end here
+    const packed_rest rest = take_rest(w, key);
+    waiting_lines passed{block.owner, {}};
+    for (std::uint32_t line = next_of(rest); line < end_of(rest); ++line) {
+      if (block.owner) passed.which.push_back(block.view.index(line));
+      block.view.set_ended(state_.writers(), line);
+    }
+    if (!passed.which.empty()) {
+      ++block.owner->open_;
+      waiting_[lane_of(key)].push_front(std::move(passed));
+      place(lane_of(key));
+    }
+    check_complete(key, block.view);
+  }
 }
 
 void process_pool::check_limits() {

@@ -155,6 +155,11 @@ class process_pool final : public pool {
   void respawn(std::uint32_t child);
   void start_child(std::uint32_t child);
   void find_terminated();
+  /// Lines that a child has taken and not started.
+  [[nodiscard]] std::vector<packed_line> rests_of(std::uint32_t child) const;
+  /// Takes the rest of a writer's run away, if it is of this block; gives it, or 0.
+  packed_rest take_rest(std::uint32_t writer, block_key key) noexcept;
+  void pass_on_rests();
   void check_limits();
   void check_recycling();
   /// Memory of a process that is its own alone.
@@ -175,6 +180,7 @@ class process_pool final : public pool {
   std::map<block_key, placed_block> placed_;
   std::deque<waiting_lines> waiting_[kLanes];
   std::vector<leaving_block> leaving_;
+  std::vector<packed_rest> rests_seen_;  // of each writer, at the last tick
   std::vector<child_record> records_;
   std::vector<termination> terminations_;
   clock::time_point quarantine_used_{};

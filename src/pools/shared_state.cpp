@@ -20,7 +20,7 @@ namespace leveret::core {
 namespace {
 
 // The layout's version: both sides are the same library, but a child may be of another one by mistake.
-constexpr std::uint64_t kMagic = 0x4c65767265740003ULL;
+constexpr std::uint64_t kMagic = 0x4c65767265740004ULL;
 
 constexpr std::size_t round_up(std::size_t n, std::size_t to) noexcept { return (n + to - 1) / to * to; }
 

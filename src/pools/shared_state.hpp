@@ -11,13 +11,14 @@
 ///
 /// A *lane* is a queue of blocks in the order given. Lane 0 is everybody's; lane 1 is the quarantine child's; lane 2 is
 /// everybody's too, and looked at first, after every line. Threads look at blocks from the lane's `head` on, and take
-/// lines one by one from a block's cursor.
+/// lines from a block's cursor: one by one, or in runs while they are quick (line_pace).
 ///
 /// What must hold at any instant, since a child may be killed at any instruction:
-/// - A line that was taken is in exactly one of these states: noted as running in its writer (or parked slot), ended
-/// (its
-///   bit is set in the writer's bitmap of the block), or neither, for a few instructions: then its writer says
-///   `kClaiming`, or is dead. The I/O process finds the last kind by what is missing.
+/// - A line that was taken is in the rest of its writer's run, noted as running there (or in a parked slot), ended (its
+///   bit is set in the writer's bitmap of the block), or, for a few instructions, none of these: then its writer says
+///   `kClaiming`, or is dead. The I/O process finds the last kind by what is missing. On its way a line is in the next
+///   of these places before it leaves the last. Of a dead writer's rest all run again, uncharged.
+/// - The I/O process may take a rest away: from a writer whose line is slow, or when nothing is to be started any more.
 /// - What a line led to is in the ring before its bit is set. So a bit that is seen means that its outcome can be read;
 ///   and the I/O process sets a bit of its own for each outcome that it reads, whose writer may have died in between.
 /// - Every bitmap, ring and `running` has one writer. Nothing is locked across processes: a dead child holds nothing.
@@ -61,6 +62,22 @@ inline constexpr std::uint32_t kClaiming = (1u << kLineBits) - 1;  // in place o
 [[nodiscard]] constexpr block_key key_of(packed_line packed) noexcept { return packed >> kLineBits; }
 [[nodiscard]] constexpr std::uint32_t line_of(packed_line packed) noexcept {
   return static_cast<std::uint32_t>(packed & kClaiming);
+}
+
+/// Lines that a writer took and has not started, in one word: they follow the one that runs. 0: none.
+using packed_rest = std::uint64_t;
+[[nodiscard]] constexpr packed_rest pack_rest(block_key key, std::uint32_t next, std::uint32_t end) noexcept {
+  return next < end ? key << (2 * kLineBits) | std::uint64_t{next} << kLineBits | end : 0;
+}
+/// Whether they are of this block: what is kept of its key tells it from all others that can be there at a time.
+[[nodiscard]] constexpr bool is_rest_of(packed_rest rest, block_key key) noexcept {
+  return rest != 0 && rest >> (2 * kLineBits) == (key << (2 * kLineBits)) >> (2 * kLineBits);
+}
+[[nodiscard]] constexpr std::uint32_t next_of(packed_rest rest) noexcept {
+  return static_cast<std::uint32_t>(rest >> kLineBits) & kClaiming;
+}
+[[nodiscard]] constexpr std::uint32_t end_of(packed_rest rest) noexcept {
+  return static_cast<std::uint32_t>(rest) & kClaiming;
 }
 
 struct shared_lane {
@@ -113,6 +130,7 @@ struct alignas(64) shared_child {
 struct alignas(64) shared_writer {
   std::atomic<block_key> at;           ///< the block it looks at; 0: none
   std::atomic<packed_line> running;    ///< what it runs
+  std::atomic<packed_rest> rest;       ///< what it runs next, unless the I/O process takes it away
   std::atomic<std::int64_t> limit;     ///< when its line must have ended, steady clock in ns; 0: no limit
   std::atomic<std::uint64_t> started;  ///< lines, ever
   std::atomic<std::int32_t> fault;     ///< the signal that its thread caused; 0: none

@@ -18,29 +18,68 @@ thread_work::thread_work(delivery d, std::uint32_t threads, loop& l, ended on_en
   unfinished_.store(lines(), std::memory_order_relaxed);
 }
 
-bool thread_work::take(std::uint32_t thread, std::uint32_t& line) noexcept {
-  if (cursor_.load(std::memory_order_relaxed) >= lines()) return false;
+bool thread_work::take(std::uint32_t thread, std::uint32_t& line, bool one_by_one) noexcept {
   slot& s = slot_of(thread);
-  // Said before the claim: a loop that moves the cursor afterwards is certain to see it (abandon_running waits for it).
-  s.running.store(kClaiming, std::memory_order_relaxed);
-  line = cursor_.fetch_add(1, std::memory_order_acq_rel);
-  if (line >= lines()) {
-    s.running.store(kIdle, std::memory_order_release);
-    return false;
-  }
-  s.running.store(line, std::memory_order_release);
+  const std::uint64_t held = s.held.load(std::memory_order_relaxed);
+  // A single line's slot is everybody's: what it holds may be another thread's.
+  if (held == kIdle || lines() == 1) return claim(s, line, one_by_one);
+  line = first_of(held);
   return true;
 }
 
-bool thread_work::end_line(slot& s) noexcept {
-  if (s.running.exchange(kIdle, std::memory_order_acq_rel) == kIdle) return false;
-  ++s.ended;
-  return true;
+bool thread_work::claim(slot& s, std::uint32_t& line, bool one_by_one) noexcept {
+  const std::uint32_t taken = cursor_.load(std::memory_order_relaxed);
+  const std::uint32_t run = s.pace.next(taken < lines() ? lines() - taken : 0, threads_, one_by_one);
+  // The rest of a run is older than what the cursor has.
+  if (s.pace.slow() && take_over(s, line)) return true;
+  if (taken < lines()) {
+    // Said before the claim: a loop that moves the cursor afterwards is certain to see it, and waits for it.
+    s.held.store(kClaiming, std::memory_order_relaxed);
+    line = cursor_.fetch_add(run, std::memory_order_acq_rel);
+    if (line < lines()) {
+      s.held.store(hold(line, std::min(line + run, lines())), std::memory_order_release);
+      return true;
+    }
+    s.held.store(kIdle, std::memory_order_release);
+  }
+  return take_over(s, line);
+}
+
+bool thread_work::take_over(slot& s, std::uint32_t& line) noexcept {
+  const auto rest = [](std::uint64_t held) { return held < kClaiming && first_of(held) + 1 < end_of(held); };
+  for (std::uint32_t t = 0; t < threads_; ++t) {
+    std::uint64_t theirs = claimed(slots_[t]);
+    if (!rest(theirs)) continue;
+    s.held.store(kClaiming, std::memory_order_relaxed);
+    // Nothing is added: only a write is certain to be before the loop's, which then waits, or to see it.
+    if (cursor_.fetch_add(0, std::memory_order_acq_rel) < kStopped) {
+      while (rest(theirs)) {
+        const std::uint32_t first = first_of(theirs);
+        if (!slots_[t].held.compare_exchange_weak(theirs, hold(first, first + 1), std::memory_order_acq_rel)) continue;
+        line = first + 1;
+        s.held.store(hold(line, end_of(theirs)), std::memory_order_release);
+        return true;
+      }
+    }
+    s.held.store(kIdle, std::memory_order_release);
+  }
+  return false;
+}
+
+std::uint32_t thread_work::end_line(slot& s) noexcept {
+  std::uint64_t held = s.held.load(std::memory_order_relaxed);
+  for (;;) {
+    if (held == kIdle) return kNone;
+    const std::uint32_t line = first_of(held);
+    const std::uint64_t next = line + 1 < end_of(held) ? hold(line + 1, end_of(held)) : kIdle;
+    if (s.held.compare_exchange_weak(held, next, std::memory_order_acq_rel, std::memory_order_acquire)) return line;
+  }
 }
 
 bool thread_work::succeeded(std::uint32_t thread) noexcept {
   slot& s = slot_of(thread);
-  if (!end_line(s)) return false;
+  if (end_line(s) == kNone) return false;
+  ++s.ended;
   s.succeeded.store(s.succeeded.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   return true;
 }
@@ -58,7 +97,8 @@ bool thread_work::failed(std::uint32_t thread, failed_line failure, std::string_
                          std::uint32_t result_line, std::string_view dead_reason, std::uint32_t attempts) {
   slot& s = slot_of(thread);
   const std::lock_guard<std::mutex> lock(s.mutex);
-  if (!end_line(s)) return false;
+  if (end_line(s) == kNone) return false;
+  ++s.ended;
   record(s.results, s.failures, std::move(failure), result_id, result_line, dead_reason, attempts);
   return true;
 }
@@ -77,9 +117,9 @@ void thread_work::record(result_collector& results, std::vector<failed_line>& fa
 std::uint32_t thread_work::park(std::uint32_t thread) {
   slot& s = slot_of(thread);
   const std::lock_guard<std::mutex> parking_lock(parked_.mutex);
-  const std::uint32_t line = s.running.exchange(kIdle, std::memory_order_acq_rel);
+  const std::uint32_t line = end_line(s);
   // Abandoned in this moment: it is not parked, and whatever it ends as is dropped.
-  if (line != kIdle) parked_.lines.insert(line);
+  if (line != kNone) parked_.lines.insert(line);
   return line;
 }
 
@@ -119,24 +159,40 @@ void thread_work::finish() {
 }
 
 void thread_work::stop_starting() {
-  const std::uint32_t from = cursor_.exchange(lines(), std::memory_order_acq_rel);
-  if (from >= lines()) return;
+  const std::uint32_t from = cursor_.exchange(kStopped, std::memory_order_acq_rel);
+  if (from >= kStopped) return;
   for (std::uint32_t i = from; i < lines(); ++i) unstarted_.push_back(i);
-  subtract(lines() - from);
+  for (std::uint32_t t = 0; t < threads_; ++t) {
+    std::uint64_t held = claimed(slots_[t]);
+    while (held != kIdle && first_of(held) + 1 < end_of(held)) {
+      const std::uint32_t next = first_of(held) + 1;
+      if (!slots_[t].held.compare_exchange_weak(held, hold(next - 1, next), std::memory_order_acq_rel)) continue;
+      for (std::uint32_t i = next; i < end_of(held); ++i) unstarted_.push_back(i);
+      break;
+    }
+  }
+  std::sort(unstarted_.begin(), unstarted_.end());
+  subtract(static_cast<std::uint32_t>(unstarted_.size()));
+}
+
+std::uint64_t thread_work::claimed(const slot& s) noexcept {
+  for (;;) {
+    const std::uint64_t held = s.held.load(std::memory_order_acquire);
+    if (held != kClaiming) return held;
+    std::this_thread::yield();
+  }
 }
 
 void thread_work::abandon_running() {
   stop_starting();
   for (std::uint32_t t = 0; t < threads_; ++t) {
     slot& s = slots_[t];
-    for (;;) {
-      // A claim is a few instructions from a line or from nothing; the cursor has moved, so no new line follows.
-      while (s.running.load(std::memory_order_acquire) == kClaiming) std::this_thread::yield();
-      const std::lock_guard<std::mutex> lock(s.mutex);
-      std::uint32_t line = s.running.load(std::memory_order_acquire);
-      if (line == kIdle) break;
-      if (line == kClaiming || !s.running.compare_exchange_strong(line, kIdle, std::memory_order_acq_rel)) continue;
-      unstarted_.push_back(line);
+    // No claim follows: the cursor has moved, and nobody holds more than the line that runs.
+    std::uint64_t held = claimed(s);
+    const std::lock_guard<std::mutex> lock(s.mutex);
+    while (held != kIdle) {
+      if (!s.held.compare_exchange_weak(held, kIdle, std::memory_order_acq_rel)) continue;
+      unstarted_.push_back(first_of(held));
       break;
     }
   }
@@ -174,11 +230,21 @@ std::vector<failed_line> thread_work::take_failures() {
   return all;
 }
 
+bool thread_work::has_unstarted() const noexcept {
+  const std::uint32_t started = cursor_.load(std::memory_order_relaxed);
+  if (started >= kStopped) return false;
+  if (started < lines()) return true;
+  return std::any_of(&slots_[0], &slots_[threads_], [](const slot& s) {
+    const std::uint64_t held = s.held.load(std::memory_order_relaxed);
+    return held < kClaiming && first_of(held) + 1 < end_of(held);
+  });
+}
+
 std::vector<std::uint32_t> thread_work::running_lines(std::size_t most) const {
   std::vector<std::uint32_t> lines;
   for (std::uint32_t t = 0; t < threads_ && lines.size() < most; ++t) {
-    const std::uint32_t line = slots_[t].running.load(std::memory_order_acquire);
-    if (line < kClaiming) lines.push_back(line);
+    const std::uint64_t held = slots_[t].held.load(std::memory_order_acquire);
+    if (held < kClaiming) lines.push_back(first_of(held));
   }
   const std::lock_guard<std::mutex> lock(parked_.mutex);
   for (const std::uint32_t line : parked_.lines) {

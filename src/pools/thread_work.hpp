@@ -1,12 +1,14 @@
 /// One delivery while threads of this process run its lines.
 ///
-/// Threads take lines one by one from an atomic cursor, so lines start in order, an idle thread never waits behind a
-/// slow line, and starting can be stopped at any point by moving the cursor to the end. Each thread writes what its
-/// lines led to into a slot of its own. The loop collects results while lines still run, and all the rest when the last
-/// has ended: the thread (or loop) that brings `unfinished_` to zero posts `on_ended`.
+/// Threads take lines from an atomic cursor: one by one, so that they start in order, or in short runs while they are
+/// so quick that the cursor, which travels from core to core, would cost as much as they do. An idle thread never waits
+/// behind a slow line: it takes over the rest of a run. Starting can be stopped at any point, by moving the cursor.
+/// Each thread writes what its lines led to into a slot of its own. The loop collects results while lines still run,
+/// and all the rest when the last has ended: the thread (or loop) that brings `unfinished_` to zero posts `on_ended`.
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -15,6 +17,7 @@
 
 #include "../loop.hpp"
 #include "../work.hpp"
+#include "line_pace.hpp"
 
 namespace leveret::core {
 
@@ -26,8 +29,9 @@ class thread_work final : public work, public std::enable_shared_from_this<threa
 
   // ---- pool threads ----
 
-  /// The next line to start (from 0), or false: nothing more to start here. `thread` is below `threads`.
-  bool take(std::uint32_t thread, std::uint32_t& line) noexcept;
+  /// The next line to start (from 0), or false: nothing more to start here. `thread` is below `threads`. `one_by_one`:
+  /// as for line_pace.
+  bool take(std::uint32_t thread, std::uint32_t& line, bool one_by_one = false) noexcept;
   /// The thread will take no more lines of this work. Once per thread that called `take`; it may end the work.
   void leave(std::uint32_t thread);
 
@@ -50,9 +54,7 @@ class thread_work final : public work, public std::enable_shared_from_this<threa
   // ---- the loop ----
 
   [[nodiscard]] bool started() const noexcept override { return cursor_.load(std::memory_order_relaxed) > 0; }
-  [[nodiscard]] bool has_unstarted() const noexcept override {
-    return cursor_.load(std::memory_order_relaxed) < lines();
-  }
+  [[nodiscard]] bool has_unstarted() const noexcept override;
   void stop_starting() override;
   void abandon_running() override;
   [[nodiscard]] std::vector<result_chunk> take_results() override;
@@ -65,15 +67,30 @@ class thread_work final : public work, public std::enable_shared_from_this<threa
   // allocation for each message costs more than running a short job.
   using cache_line = char[64];
 
-  static constexpr std::uint32_t kIdle = UINT32_MAX;
-  static constexpr std::uint32_t kClaiming =
-      UINT32_MAX - 1;  // between saying so and knowing the line: a few instructions
+  // What a slot holds: the line that runs, and behind it the rest of its run, up to an end.
+  static constexpr std::uint64_t kIdle = UINT64_MAX;
+  static constexpr std::uint64_t kClaiming =
+      UINT64_MAX - 1;  // between saying so and knowing the lines: a few instructions
+  [[nodiscard]] static constexpr std::uint64_t hold(std::uint32_t first, std::uint32_t end) noexcept {
+    return std::uint64_t{end} << 32 | first;
+  }
+  [[nodiscard]] static constexpr std::uint32_t first_of(std::uint64_t held) noexcept {
+    return static_cast<std::uint32_t>(held);
+  }
+  [[nodiscard]] static constexpr std::uint32_t end_of(std::uint64_t held) noexcept {
+    return static_cast<std::uint32_t>(held >> 32);
+  }
 
-  // One a thread. `running` says which line is being run; whoever exchanges it to kIdle owns that line's outcome: the
-  // thread when it ends, or the loop when it abandons it. The mutex guards the vectors; a thread that has something to
-  // record holds it from the exchange to the record, so that the loop never sees a line ended and not recorded.
+  static constexpr std::uint32_t kNone = UINT32_MAX;   // in place of a line
+  static constexpr std::uint32_t kStopped = 1u << 31;  // the cursor, when no line is started any more
+
+  // One a thread. `held` says which line is being run; whoever moves it on owns that line's outcome: the thread when it
+  // ends, or the loop when it abandons it. A line comes into a slot once, so what is held is never held again. The
+  // mutex guards the vectors; a thread that has something to record holds it from there to the record, so that the loop
+  // never sees a line ended and not recorded.
   struct slot {
-    std::atomic<std::uint32_t> running{kIdle};
+    std::atomic<std::uint64_t> held{kIdle};
+    line_pace pace;                           // the thread's own
     std::atomic<std::uint64_t> succeeded{0};  // written by the thread only
     std::uint32_t ended = 0;                  // the thread's own: lines whose outcome it owned, not yet subtracted
     std::mutex mutex;
@@ -91,7 +108,13 @@ class thread_work final : public work, public std::enable_shared_from_this<threa
   };
 
   [[nodiscard]] slot& slot_of(std::uint32_t thread) noexcept { return slots_[threads_ == 1 ? 0 : thread]; }
-  static bool end_line(slot& s) noexcept;
+  bool claim(slot& s, std::uint32_t& line, bool one_by_one) noexcept;
+  /// The rest of another thread's run: what stands behind its line would wait for that.
+  bool take_over(slot& s, std::uint32_t& line) noexcept;
+  /// The line that ended, or kNone: it was abandoned.
+  static std::uint32_t end_line(slot& s) noexcept;
+  /// What it holds; waits while that is being claimed.
+  static std::uint64_t claimed(const slot& s) noexcept;
   void record(result_collector& results, std::vector<failed_line>& failures, failed_line failure,
               std::string_view result_id, std::uint32_t result_line, std::string_view dead_reason,
               std::uint32_t attempts) const;

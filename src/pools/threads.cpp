@@ -63,7 +63,7 @@ void run_lines(attempt_runner& runner, const std::shared_ptr<thread_work>& w, st
   runner.begin(view_of(w->what().msg));
   thread_line sink(w, thread);
   std::uint32_t line = 0;
-  while (w->take(thread, line)) runner.run(w->line(line), line, sink);
+  while (w->take(thread, line, runner.is_inside())) runner.run(w->line(line), line, sink);
   w->leave(thread);
 }
 

@@ -417,6 +417,61 @@ TEST(processes, lines_not_started_are_given_back_and_the_running_ones_may_end) {
   EXPECT_EQ(s.wait(second).unstarted.size(), 5U);
 }
 
+// Of these a thread takes several at once: those behind a slow one are to go to others.
+TEST(processes, a_slow_job_among_quick_ones_keeps_none_of_them_from_the_other_threads) {
+  session s(settings_for(1, 2));
+  for (int before = 500; before < 516; ++before) {
+    gate slow;
+    const auto w = s.run(repeated(job("noop"), before) + slow.job() + repeated(job("noop"), 1'000));
+    const std::size_t others = static_cast<std::size_t>(before) + 1'000;
+    std::size_t ended = 0;
+    const auto deadline = std::chrono::steady_clock::now() + 60s;
+    while (ended < others && std::chrono::steady_clock::now() < deadline) {
+      s.on_loop([&] {
+        for (const result_chunk& c : w->take_results()) ended += count_outcomes(c.data);
+      });
+    }
+    EXPECT_EQ(ended, others);
+    slow.open();
+    EXPECT_EQ(s.wait(w).succeeded, others + 1);
+  }
+}
+
+TEST(processes, what_a_thread_took_and_did_not_start_is_given_back_too) {
+  session s(settings_for(1, 1));
+  for (int before = 100; before < 116; ++before) {
+    gate slow;
+    const auto w = s.run(repeated(job("noop"), before) + slow.job() + repeated(job("noop"), 1'000));
+    const auto runs = [&] {
+      std::vector<std::uint32_t> now;
+      s.on_loop([&] { now = w->running_lines(1); });
+      return now == std::vector<std::uint32_t>{static_cast<std::uint32_t>(before)};
+    };
+    const auto deadline = std::chrono::steady_clock::now() + 60s;
+    while (!runs() && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+    s.on_loop([&] {
+      EXPECT_TRUE(w->has_unstarted());
+      w->stop_starting();
+      EXPECT_FALSE(w->has_unstarted());
+    });
+    slow.open();
+    const session::outcome o = s.wait(w);
+    EXPECT_EQ(o.succeeded, static_cast<std::size_t>(before) + 1);
+    EXPECT_EQ(o.unstarted.size(), 1'000U);
+  }
+}
+
+TEST(processes, what_a_dead_child_took_and_did_not_start_runs_again_uncharged) {
+  session s(settings_for(1, 1));
+  for (int before = 100; before < 116; ++before) {
+    const session::outcome o =
+        s.wait(s.run(repeated(job("noop"), before) + job("exit") + repeated(job("noop"), 1'000)));
+    EXPECT_EQ(o.succeeded, static_cast<std::size_t>(before) + 1'000);
+    EXPECT_EQ(count_outcomes(o.results), o.succeeded);
+    EXPECT_EQ(o.failures.size(), 1U);
+  }
+}
+
 TEST(processes, abandoned_lines_are_given_back_and_their_processes_killed) {
   session s(settings_for(1, 1));
   const auto w = s.run(job("sleep", "60000") + job("noop"));

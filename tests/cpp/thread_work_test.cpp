@@ -42,7 +42,7 @@ std::size_t count_results(const std::vector<result_chunk>& chunks) {
 
 }  // namespace
 
-TEST(thread_work, every_line_is_taken_once_and_in_order_and_the_end_comes_once) {
+TEST(thread_work, every_line_is_taken_once_and_the_end_comes_once) {
   constexpr std::uint32_t kLines = 20'000;
   running_work r(kLines, 4);
   std::vector<std::atomic<int>> taken(kLines);
@@ -50,10 +50,7 @@ TEST(thread_work, every_line_is_taken_once_and_in_order_and_the_end_comes_once) 
   for (std::uint32_t t = 0; t < 4; ++t) {
     threads.emplace_back([&, t] {
       std::uint32_t line = 0;
-      std::uint32_t before = 0;
       while (r.w->take(t, line)) {
-        EXPECT_TRUE(line >= before);
-        before = line;
         ++taken[line];
         EXPECT_TRUE(r.w->succeeded(t, "m", line + 1, "1"));
       }
@@ -95,6 +92,114 @@ TEST(thread_work, lines_never_started_are_given_back_when_starting_stops) {
     r.loop_thread.stop();
     EXPECT_EQ(r.ends.load(), 1);
   }
+}
+
+// Thread 0 has run lines so quickly that it takes several at once, and now runs one that does not end.
+struct held_run {
+  explicit held_run(std::uint32_t before, std::uint32_t threads = 2) : r(1'000, threads) {
+    for (std::uint32_t i = 0; i < before; ++i) {
+      EXPECT_TRUE(r.w->take(0, line));
+      EXPECT_TRUE(r.w->succeeded(0, "m", line + 1, "1"));
+    }
+    EXPECT_TRUE(r.w->take(0, line));
+    EXPECT_EQ(line, before);
+  }
+  void end() {
+    EXPECT_TRUE(r.w->succeeded(0, "m", line + 1, "1"));
+    std::uint32_t none = 0;
+    EXPECT_FALSE(r.w->take(0, none)) << none;
+    r.w->leave(0);
+    r.ended.get_future().get();
+    r.loop_thread.stop();
+    EXPECT_EQ(r.ends.load(), 1);
+  }
+  running_work r;
+  std::uint32_t line = 0;
+};
+
+TEST(thread_work, an_idle_thread_takes_over_what_stands_behind_a_slow_line) {
+  for (std::uint32_t before = 30; before < 62; ++before) {
+    held_run slow(before);
+    std::uint32_t line = 0;
+    std::uint32_t others = 0;
+    for (; slow.r.w->take(1, line); ++others) EXPECT_TRUE(slow.r.w->succeeded(1, "m", line + 1, "1"));
+    slow.r.w->leave(1);
+    EXPECT_EQ(others, 1'000 - before - 1);
+    EXPECT_FALSE(slow.r.w->has_unstarted());
+    slow.end();
+    EXPECT_EQ(count_results(slow.r.w->take_results()), 1'000U);
+  }
+}
+
+TEST(thread_work, a_thread_whose_lines_are_slow_too_takes_over_the_rest_of_a_run_before_what_comes_later) {
+  std::size_t rests = 0;
+  for (std::uint32_t before = 30; before < 62; ++before) {
+    held_run slow(before);
+    std::uint32_t first = 0;
+    std::uint32_t second = 0;
+    ASSERT_TRUE(slow.r.w->take(1, first));
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));  // the line's time
+    EXPECT_TRUE(slow.r.w->succeeded(1, "m", first + 1, "1"));
+    ASSERT_TRUE(slow.r.w->take(1, second));
+    // What lies between the two threads' lines was taken by the first one, and not started.
+    EXPECT_EQ(second, first > before + 1 ? before + 1 : first + 1);
+    rests += first > before + 1 ? 1 : 0;
+    EXPECT_TRUE(slow.r.w->has_unstarted());
+    slow.r.w->abandon_running();
+    slow.r.w->leave(0);
+    slow.r.w->leave(1);
+    slow.r.ended.get_future().get();
+    EXPECT_EQ(slow.r.w->unstarted().size(), 1'000U - before - 1);
+    slow.r.loop_thread.stop();
+  }
+  EXPECT_GT(rests, 0U);
+}
+
+TEST(thread_work, what_a_thread_took_and_did_not_start_is_given_back_too) {
+  for (std::uint32_t before = 30; before < 62; ++before) {
+    held_run slow(before);
+    slow.r.w->stop_starting();
+    EXPECT_FALSE(slow.r.w->has_unstarted());
+    slow.end();
+    EXPECT_EQ(slow.r.w->unstarted().size(), 1'000U - before - 1);
+    EXPECT_EQ(slow.r.w->unstarted().front(), before + 1);
+  }
+}
+
+TEST(thread_work, one_thread_takes_them_in_order_and_several_that_want_no_runs_do_so_too) {
+  running_work one(1'000, 1);
+  running_work two(1'000, 2);
+  for (std::uint32_t i = 0; i < 1'000; ++i) {
+    std::uint32_t line = 0;
+    ASSERT_TRUE(one.w->take(0, line));
+    EXPECT_EQ(line, i);
+    ASSERT_TRUE(one.w->succeeded(0, "m", line + 1, "1"));
+    ASSERT_TRUE(two.w->take(i % 2, line, true));
+    EXPECT_EQ(line, i);
+    ASSERT_TRUE(two.w->succeeded(i % 2, "m", line + 1, "1"));
+  }
+  one.w->leave(0);
+  two.w->leave(0);
+  two.w->leave(1);
+  one.ended.get_future().get();
+  two.ended.get_future().get();
+  one.loop_thread.stop();
+  two.loop_thread.stop();
+}
+
+TEST(thread_work, last_lines_are_taken_one_by_one) {
+  running_work r(1'000, 2);
+  std::uint32_t line = 0;
+  std::uint32_t next = 0;
+  for (int i = 0; i < 997; ++i) {
+    ASSERT_TRUE(r.w->take(0, line));
+    ASSERT_TRUE(r.w->succeeded(0, "m", line + 1, "1"));
+  }
+  ASSERT_TRUE(r.w->take(0, line));
+  ASSERT_TRUE(r.w->take(1, next));
+  EXPECT_EQ(next, line + 1);
+  r.w->abandon_running();
+  r.loop_thread.stop();
 }
 
 TEST(thread_work, an_abandoned_line_is_given_back_and_what_its_handler_does_later_is_dropped) {
