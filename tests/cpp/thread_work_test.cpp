@@ -28,6 +28,9 @@ struct running_work {
       if (++ends == 1) ended.set_value();
     });
   }
+  void wait() {
+    ASSERT_EQ(ended.get_future().wait_for(std::chrono::seconds(10)), std::future_status::ready) << "it did not end";
+  }
   thread_loop loop_thread;
   std::atomic<int> ends{0};
   std::promise<void> ended;
@@ -58,7 +61,7 @@ TEST(thread_work, every_line_is_taken_once_and_the_end_comes_once) {
     });
   }
   for (std::thread& t : threads) t.join();
-  r.ended.get_future().get();
+  r.wait();
   for (const auto& n : taken) EXPECT_EQ(n.load(), 1);
   EXPECT_EQ(r.w->succeeded_lines(), kLines);
   EXPECT_EQ(count_results(r.w->take_results()), kLines);
@@ -86,7 +89,7 @@ TEST(thread_work, lines_never_started_are_given_back_when_starting_stops) {
     while (run.load() < 20u * static_cast<std::uint32_t>(round)) std::this_thread::yield();
     r.w->stop_starting();
     for (std::thread& t : threads) t.join();
-    r.ended.get_future().get();
+    r.wait();
     EXPECT_EQ(run.load() + r.w->unstarted().size(), kLines);
     EXPECT_EQ(r.w->succeeded_lines(), run.load());
     r.loop_thread.stop();
@@ -109,7 +112,7 @@ struct held_run {
     std::uint32_t none = 0;
     EXPECT_FALSE(r.w->take(0, none)) << none;
     r.w->leave(0);
-    r.ended.get_future().get();
+    r.wait();
     r.loop_thread.stop();
     EXPECT_EQ(r.ends.load(), 1);
   }
@@ -118,7 +121,7 @@ struct held_run {
 };
 
 TEST(thread_work, an_idle_thread_takes_over_what_stands_behind_a_slow_line) {
-  for (std::uint32_t before = 30; before < 62; ++before) {
+  for (std::uint32_t before = 30; before < 62 && !testing::Test::HasFailure(); ++before) {
     held_run slow(before);
     std::uint32_t line = 0;
     std::uint32_t others = 0;
@@ -133,7 +136,7 @@ TEST(thread_work, an_idle_thread_takes_over_what_stands_behind_a_slow_line) {
 
 TEST(thread_work, a_thread_whose_lines_are_slow_too_takes_over_the_rest_of_a_run_before_what_comes_later) {
   std::size_t rests = 0;
-  for (std::uint32_t before = 30; before < 62; ++before) {
+  for (std::uint32_t before = 30; before < 62 && !testing::Test::HasFailure(); ++before) {
     held_run slow(before);
     std::uint32_t first = 0;
     std::uint32_t second = 0;
@@ -148,7 +151,7 @@ TEST(thread_work, a_thread_whose_lines_are_slow_too_takes_over_the_rest_of_a_run
     slow.r.w->abandon_running();
     slow.r.w->leave(0);
     slow.r.w->leave(1);
-    slow.r.ended.get_future().get();
+    slow.r.wait();
     EXPECT_EQ(slow.r.w->unstarted().size(), 1'000U - before - 1);
     slow.r.loop_thread.stop();
   }
@@ -156,7 +159,7 @@ TEST(thread_work, a_thread_whose_lines_are_slow_too_takes_over_the_rest_of_a_run
 }
 
 TEST(thread_work, what_a_thread_took_and_did_not_start_is_given_back_too) {
-  for (std::uint32_t before = 30; before < 62; ++before) {
+  for (std::uint32_t before = 30; before < 62 && !testing::Test::HasFailure(); ++before) {
     held_run slow(before);
     slow.r.w->stop_starting();
     EXPECT_FALSE(slow.r.w->has_unstarted());
@@ -181,8 +184,8 @@ TEST(thread_work, one_thread_takes_them_in_order_and_several_that_want_no_runs_d
   one.w->leave(0);
   two.w->leave(0);
   two.w->leave(1);
-  one.ended.get_future().get();
-  two.ended.get_future().get();
+  one.wait();
+  two.wait();
   one.loop_thread.stop();
   two.loop_thread.stop();
 }
@@ -210,7 +213,7 @@ TEST(thread_work, an_abandoned_line_is_given_back_and_what_its_handler_does_late
   ASSERT_TRUE(r.w->take(1, quick));
   EXPECT_TRUE(r.w->succeeded(1, "m", quick + 1, "1"));
   r.w->abandon_running();
-  r.ended.get_future().get();
+  r.wait();
   EXPECT_EQ(r.w->unstarted(), (std::vector<std::uint32_t>{0, 2, 3, 4, 5, 6, 7, 8, 9}));
   EXPECT_FALSE(r.w->succeeded(0, "m", slow + 1, "2"));
   EXPECT_FALSE(r.w->failed(0, {}, "m", slow + 1, "exception", 1));
@@ -238,7 +241,7 @@ TEST(thread_work, abandoning_amid_running_threads_neither_loses_nor_doubles_a_li
     }
     while (kept.load() < 25u * static_cast<std::uint32_t>(round)) std::this_thread::yield();
     r.w->abandon_running();
-    r.ended.get_future().get();
+    r.wait();
     const std::size_t results = count_results(r.w->take_results());  // nothing is recorded after the end
     for (std::thread& t : threads) t.join();
     EXPECT_EQ(results, kept.load());
@@ -257,5 +260,5 @@ TEST(thread_work, a_message_without_a_line_counts_as_one_so_that_it_ends_on_the_
   EXPECT_EQ(r.w->line(line), "");
   EXPECT_TRUE(r.w->succeeded(0));
   r.w->leave(0);
-  r.ended.get_future().get();
+  r.wait();
 }

@@ -99,8 +99,8 @@ MUTANTS = (
     Mutant(
         "the rest of a run waits behind a slow line",
         "src/pools/thread_work.cpp",
-        "    if (!rest(theirs)) continue;\n",
-        "    if (rest(theirs)) continue;\n",
+        "  return take_over(s, line);\n",
+        "  return false;\n",
         "thread_work_test",
     ),
     Mutant(
