@@ -1,8 +1,8 @@
-"""Part `scaling`: what a drain's rate depends on: results, the backlog, how many jobs a message has, processes.
+"""Part `scaling`: what a drain's rate depends on: results, the backlog, how many jobs a message has, the worker's pool.
 
 Each figure is a run of `leveret bench`, which publishes, drains with C++ handlers that do nothing, and fails unless
-every job was run once and the queue is empty; that of processes one of `leveret worker`, whose jobs compute, and fail
-if they compute something else than their sender did.
+every job was run once and the queue is empty; that of pools and processes one of `leveret worker`, whose jobs do
+nothing, or compute, and fail if they compute something else than their sender did.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import leveret
+from leveret.cli.demo import demo_plugin
 from measure import LEVERET, Contender, NotMeasuredError, Row, answer_of, compare, compiled
 
 if TYPE_CHECKING:
@@ -37,6 +38,14 @@ COMPUTED = "jobs that compute, C++, SQLite"
 BARE = "bare loop"
 BARE_STEPS, BARE_JOBS = 1_000_000, 1_000
 """Of a job, and the jobs of a run, of programs that only compute: what the machine's cores give."""
+IDLE_QUEUE = "bench-idle"
+POOLS = {
+    "C++, 4 threads": ("", "--pool", "threads", "--threads", "4"),
+    "C++, 1 process of 4 threads": ("", "--pool", "processes", "--processes", "1", "--threads", "4"),
+    "Python, 1 process": ("noops:app", "--processes", "1", "--threads", "1"),
+}
+"""Of jobs that do nothing: the handlers, by default the C++ ones that Leveret brings, and a worker's words."""
+IDLE_JOBS = 5_000_000
 PYTHON_TARGET = "steps:app"
 PYTHON_STEPS = {14_000: 800}
 """The same for Python, of some 70 ns each."""
@@ -85,12 +94,29 @@ def stepped(target: str, processes: int, steps: int, jobs: int) -> tuple[float, 
 
         ends = [generated(value, steps) for value in range(25)]
         sent.send_many((number % 25, steps, ends[number % 25]) for number in range(jobs))
-        command = [LEVERET, "worker", target, "--url", app.broker_url(), "--queue", STEPS_QUEUE]
-        answer = answer_of([*command, "--processes", str(processes), "--threads", "1", "--burst", "--json"], cwd=FOLDER)
-        left = sum((stats["ready"] or 0) + (stats["running"] or 0) for stats in app.client().stats(STEPS_QUEUE))
+        return worked(app, STEPS_QUEUE, jobs, target, "--processes", str(processes), "--threads", "1"), None
+
+
+def idled(target: str, *words: str, jobs: int) -> tuple[float, None]:
+    """Have a worker run jobs that do nothing; return its rate."""
+    with tempfile.TemporaryDirectory(prefix="leveret-bench-") as folder, leveret.App(f"sqlite:///{folder}/q.db") as app:
+
+        @app.native(name="noop", queue=IDLE_QUEUE, ignore_result=True)
+        def sent() -> None:
+            raise NotImplementedError
+
+        sent.send_many(() for _ in range(jobs))
+        return worked(app, IDLE_QUEUE, jobs, target or str(demo_plugin()), *words), None
+
+
+def worked(app: leveret.App, queue: str, jobs: int, target: str, *words: str) -> float:
+    """Have a worker drain a queue; return its rate. Each job must have succeeded, and nothing be left."""
+    command = [LEVERET, "worker", target, "--url", app.broker_url(), "--queue", queue, *words, "--burst", "--json"]
+    answer = answer_of(command, cwd=FOLDER)
+    left = sum((stats["ready"] or 0) + (stats["running"] or 0) for stats in app.client().stats(queue))
     if answer["succeeded"] != jobs or left:
         raise NotMeasuredError(f"of {jobs:,} jobs {answer['succeeded']:,} succeeded, {left:,} messages were left")
-    return jobs / float(str(answer["seconds"])), None
+    return jobs / float(str(answer["seconds"]))
 
 
 def bare(processes: int, steps: int, jobs: int) -> tuple[float, None]:
@@ -164,6 +190,8 @@ def measure(node: RabbitNode, rounds: int, say: Callable[[str], None]) -> list[R
         ):
             named = f"{about}, {broker}"
             rows += compare(comparison(named, contenders, next(iter(contenders)), axis), rounds, say, servers)
+    pools = {name: (IDLE_JOBS, functools.partial(idled, *words, jobs=IDLE_JOBS)) for name, words in POOLS.items()}
+    rows += compare(comparison("drained by a worker's pools, SQLite", pools, next(iter(pools))), rounds, say)
     with tempfile.TemporaryDirectory(prefix="leveret-bench-") as folder:
         plugin = built_plugin(Path(folder))
         rows += compare(computing(plugin), rounds, say)
