@@ -186,7 +186,8 @@ void add_claim_to_record(std::string& record, std::string_view claim);
 /// Appends `{"line":n,"result":json}\n` to a result chunk. An empty `json` is null.
 void append_result(std::string& chunk, std::uint32_t line, std::string_view json);
 /// Appends `{"line":n,"results":[…]}\n`, the results of `count` lines from `line` on; of one as `append_result` does.
-void append_results(std::string& chunk, std::uint32_t line, const std::string_view* json, std::size_t count);
+/// `json` is all of them, a comma behind each.
+void append_results(std::string& chunk, std::uint32_t line, std::string_view json, std::size_t count);
 /// Appends `{"line":n,"state":"dead","reason":…,"error":…,"attempts":n}\n`.
 void append_dead_result(std::string& chunk, std::uint32_t line, std::string_view reason, std::string_view error,
                         std::uint32_t attempts);

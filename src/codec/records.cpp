@@ -354,19 +354,16 @@ void append_result(std::string& chunk, std::uint32_t line, std::string_view json
   chunk.append(text.data(), static_cast<std::size_t>(to - text.data()));
 }
 
-void append_results(std::string& chunk, std::uint32_t line, const std::string_view* json, std::size_t count) {
+void append_results(std::string& chunk, std::uint32_t line, std::string_view json, std::size_t count) {
+  json.remove_suffix(1);
   if (count == 1) {
-    append_result(chunk, line, *json);
+    append_result(chunk, line, json);
     return;
   }
   chunk.append(R"({"line":)");
   json::append_unsigned(chunk, line);
-  chunk.append(R"(,"results":)");
-  char before = '[';
-  for (std::size_t i = 0; i < count; ++i) {
-    chunk.push_back(std::exchange(before, ','));
-    chunk.append(json[i]);
-  }
+  chunk.append(R"(,"results":[)");
+  chunk.append(json);
   chunk.append("]}\n");
 }
 

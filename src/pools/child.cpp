@@ -136,7 +136,11 @@ class pool_child::line_sink final : public outcome_sink {
   void succeeded(const job_identity& who, std::string_view json) override {
     child_.check_copy();
     if (limited_) end_limit();
-    if (wants_results_) out_.result(pack(key_, line_), who, json);
+    // Nearly all are their own message's, whose id the other side has.
+    const bool own = who.result_id.data() == block_.id();
+    if (wants_results_) {
+      out_.result(pack(key_, line_), {who.id, own ? std::string_view() : who.result_id, who.result_line}, json);
+    }
     block_.set_ended(writer_, line_);
   }
   void failed(const job_identity& who, failed_line failure, std::string_view dead_reason,

@@ -18,7 +18,7 @@ struct outcome_record {
 
   kind what = kind::result;
   packed_line line = 0;        ///< where it belongs
-  std::string_view result_id;  ///< progress: the job's id
+  std::string_view result_id;  ///< progress: the job's id; result: empty for the line's own message's
   std::uint32_t result_line = 0;
   std::string_view json;  ///< result, or progress
   failed_line failure;

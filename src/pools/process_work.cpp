@@ -8,7 +8,7 @@
 namespace leveret::core {
 
 process_work::process_work(delivery d, process_pool& pool, ended on_ended)
-    : work(std::move(d)), pool_(pool), on_ended_(std::move(on_ended)), results_(what().msg.reply) {}
+    : work(std::move(d)), pool_(pool), on_ended_(std::move(on_ended)), results_(what().msg.id, what().msg.reply) {}
 
 bool process_work::started() const noexcept {
   for (const auto& [key, block] : pool_.placed_) {

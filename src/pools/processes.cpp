@@ -342,7 +342,7 @@ void process_pool::drain() {
           if (!found->second.owner) return;
           process_work& w = *found->second.owner;
           if (r.what == outcome_record::kind::result) {
-            w.results_.add(r.result_id, r.result_line, r.json);
+            w.results_.add(r.result_id.empty() ? w.what().msg.id : r.result_id, r.result_line, r.json);
           } else {
             w.fail(std::move(r.failure), r.result_id, r.result_line, r.dead_reason, r.attempts);
           }

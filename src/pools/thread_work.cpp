@@ -13,8 +13,8 @@ thread_work::thread_work(delivery d, std::uint32_t threads, loop& l, ended on_en
       on_ended_(std::move(on_ended)),
       threads_(lines() == 1 ? 1 : threads),
       slots_(std::make_unique<slot[]>(threads_)) {
-  for (std::uint32_t t = 0; t < threads_; ++t) slots_[t].results = result_collector(what().msg.reply);
-  parked_.results = result_collector(what().msg.reply);
+  for (std::uint32_t t = 0; t < threads_; ++t) slots_[t].results = result_collector(what().msg.id, what().msg.reply);
+  parked_.results = result_collector(what().msg.id, what().msg.reply);
   unfinished_.store(lines(), std::memory_order_relaxed);
 }
 

@@ -94,7 +94,7 @@ class thread_work final : public work, public std::enable_shared_from_this<threa
     std::atomic<std::uint64_t> succeeded{0};  // written by the thread only
     std::uint32_t ended = 0;                  // the thread's own: lines whose outcome it owned, not yet subtracted
     std::mutex mutex;
-    result_collector results{{}};
+    result_collector results{{}, {}};
     std::vector<failed_line> failures;
     cache_line apart;  // from the next thread's
   };
@@ -103,7 +103,7 @@ class thread_work final : public work, public std::enable_shared_from_this<threa
     mutable std::mutex mutex;
     std::set<std::uint32_t> lines;
     std::uint64_t succeeded = 0;
-    result_collector results{{}};
+    result_collector results{{}, {}};
     std::vector<failed_line> failures;
   };
 

@@ -93,6 +93,7 @@ class session {
   struct outcome {
     std::uint64_t succeeded = 0;
     std::string results;
+    std::map<std::string, std::string> results_of;  // by message
     std::vector<failed_line> failures;
     std::vector<std::uint32_t> unstarted;
   };
@@ -109,7 +110,10 @@ class session {
       const auto then = [this](const std::shared_ptr<work>& w) {
         outcome o;
         o.failures = w->take_failures();
-        for (const result_chunk& c : w->take_results()) o.results += c.data;
+        for (const result_chunk& c : w->take_results()) {
+          o.results += c.data;
+          o.results_of[c.id] += c.data;
+        }
         o.succeeded = w->succeeded_lines();
         o.unstarted = w->unstarted();
         const std::lock_guard<std::mutex> lock(mutex_);
@@ -217,6 +221,16 @@ TEST(processes, run_every_line_once_and_carry_results_and_failures) {
       ASSERT_NE(o.results.find(one), std::string::npos) << n;
     }
   }
+}
+
+TEST(processes, a_line_that_came_back_has_its_result_with_its_first_message) {
+  session s(settings_for(1, 1));
+  const session::outcome o = s.wait(
+      s.run(job("noop") + job("noop", "", R"(,"id":"other/7")") + job("noop") + job("noop", "", R"(,"id":"m1/9")")));
+  EXPECT_EQ(o.results_of,
+            (std::map<std::string, std::string>{
+                {"m1", "{\"line\":1,\"result\":null}\n{\"line\":3,\"result\":null}\n{\"line\":9,\"result\":null}\n"},
+                {"other", "{\"line\":7,\"result\":null}\n"}}));
 }
 
 TEST(processes, results_larger_than_the_ring_come_whole) {

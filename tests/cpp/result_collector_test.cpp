@@ -27,7 +27,7 @@ std::map<std::uint32_t, std::string> outcomes_of(const result_chunk& chunk) {
 }
 
 std::vector<result_collector> some_threads(std::size_t count) {
-  return std::vector<result_collector>(count, result_collector("reply"));
+  return std::vector<result_collector>(count, result_collector("m", "reply"));
 }
 
 TEST(result_collector, threads_that_take_turns_write_one_run) {
@@ -125,6 +125,75 @@ TEST(result_collector, a_line_told_twice_is_written_twice_and_the_first_stands_f
     if (line == 2) of_two.push_back(outcome);
   });
   EXPECT_EQ(of_two, (std::vector<std::string>{"\"result\":2}", "\"result\":3}"}));
+}
+
+// The first told counts, wherever its run begins.
+TEST(result_collector, runs_that_overlap_are_written_as_they_were_told) {
+  for (const bool nothing_else : {true, false}) {
+    std::vector<result_collector> threads = some_threads(2);
+    for (const std::uint32_t line : {6U, 7U, 5U, 6U}) threads[0].add("m", line, std::to_string(threads.size()));
+    if (!nothing_else) threads[1].add("m", 8, "");
+    threads[1].add("m", 7, "\"late\"");
+    const std::vector<result_chunk> chunks = write(threads);
+    ASSERT_EQ(chunks.size(), 1U);
+    EXPECT_EQ(chunks[0].data, std::string("{\"line\":6,\"results\":[2,2]}\n{\"line\":5,\"results\":[2,2]}\n") +
+                                  (nothing_else ? "" : "{\"line\":8,\"result\":null}\n") +
+                                  "{\"line\":7,\"result\":\"late\"}\n");
+    EXPECT_EQ(chunks[0].first_line, 5U);
+    EXPECT_EQ(chunks[0].last_line, nothing_else ? 7U : 8U);
+  }
+}
+
+TEST(result_collector, nothings_are_counted_and_stand_between_the_others) {
+  std::vector<result_collector> threads = some_threads(2);
+  for (const std::uint32_t line : {1U, 2U}) threads[0].add("m", line, "");
+  threads[0].add("m", 3, "null");
+  threads[0].add("m", 4, "4");
+  for (const std::uint32_t line : {5U, 8U}) threads[0].add("m", line, "");
+  for (const std::uint32_t line : {6U, 7U}) threads[1].add("m", line, "");
+  const std::vector<result_chunk> chunks = write(threads);
+  ASSERT_EQ(chunks.size(), 1U);
+  EXPECT_EQ(chunks[0].data, "{\"line\":1,\"results\":[null,null,null,4,null,null,null,null]}\n");
+}
+
+TEST(result_collector, more_nothings_than_a_run_counts_are_one_line) {
+  std::vector<result_collector> threads = some_threads(1);
+  constexpr std::uint32_t kLines = 1'000;
+  for (std::uint32_t line = 1; line <= kLines; ++line) threads[0].add("m", line, "");
+  const std::vector<result_chunk> chunks = write(threads);
+  ASSERT_EQ(chunks.size(), 1U);
+  EXPECT_EQ(std::count(chunks[0].data.begin(), chunks[0].data.end(), '\n'), 1);
+  const std::map<std::uint32_t, std::string> found = outcomes_of(chunks[0]);
+  ASSERT_EQ(found.size(), kLines);
+  for (const auto& [line, outcome] : found) ASSERT_EQ(outcome, "\"result\":null}") << line;
+}
+
+// A line that came back names its message by its own id's text.
+TEST(result_collector, a_message_is_known_by_its_id_wherever_that_is_kept) {
+  const std::string own = "m";
+  std::string elsewhere = "m";
+  std::vector<result_collector> threads(1, result_collector(own, "reply"));
+  threads[0].add(elsewhere, 2, "");
+  elsewhere = "n";
+  threads[0].add(elsewhere, 3, "");
+  threads[0].add(own, 1, "");
+  const std::vector<result_chunk> chunks = write(threads);
+  ASSERT_EQ(chunks.size(), 2U);
+  EXPECT_EQ(chunks[0].id, "m");
+  EXPECT_EQ(chunks[0].data, "{\"line\":1,\"results\":[null,null]}\n");
+  EXPECT_EQ(chunks[1].id, "n");
+  EXPECT_EQ(chunks[1].data, "{\"line\":3,\"result\":null}\n");
+}
+
+TEST(result_collector, a_line_told_under_both_texts_of_its_message_keeps_its_order) {
+  const std::string own = "m";
+  const std::string elsewhere = "m";
+  std::vector<result_collector> threads(1, result_collector(own, "reply"));
+  threads[0].add(elsewhere, 1, "1");
+  threads[0].add(own, 1, "2");
+  const std::vector<result_chunk> chunks = write(threads);
+  ASSERT_EQ(chunks.size(), 1U);
+  EXPECT_EQ(chunks[0].data, "{\"line\":1,\"result\":1}\n{\"line\":1,\"result\":2}\n");
 }
 
 TEST(result_collector, long_runs_are_cut) {
