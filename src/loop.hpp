@@ -4,17 +4,17 @@
 
 #include <chrono>
 #include <cstdint>
-#include <functional>
 #include <utility>
 
 #include "message.hpp"
+#include "small_function.hpp"
 
 namespace leveret::core {
 
 class loop {
  public:
   using clock = std::chrono::steady_clock;
-  using task = std::function<void()>;
+  using task = small_function<void()>;
   using timer_id = std::uint64_t;
 
   loop() = default;

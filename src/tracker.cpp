@@ -20,7 +20,8 @@ tracker::tracker(transport& t, loop& l, pool& p, tracker_settings settings, rand
       settings_(std::move(settings)),
       random_(std::move(random)),
       log_(log),
-      stopping_flag_(stopping) {}
+      stopping_flag_(stopping),
+      settled_ids_(settings_.deduplication) {}
 
 std::vector<running_job> tracker::running(std::size_t most) {
   std::vector<delivery_token> tokens;
@@ -43,7 +44,7 @@ std::vector<running_job> tracker::running(std::size_t most) {
 
 // ---- receiving ----
 
-void tracker::on_delivery(consumed_queue& queue, delivery d) {
+void tracker::on_delivery(consumed_queue& queue, delivery&& d) {
   faults::hit(faults::point::after_claim);
   if (deliveries_++ == 0) first_delivery_ = loop_.now();
   if (stopping_) {
@@ -60,7 +61,7 @@ void tracker::on_delivery(consumed_queue& queue, delivery d) {
     settle(std::move(p));
     return;
   }
-  if (settled_ids_.count(d.msg.id) != 0) {
+  if (settled_ids_.contains(d.msg.id)) {
     log_.log(LEVERET_INFO, "duplicate_message", d.msg.id, "its jobs have ended here already; acknowledged");
     pending p;
     p.plan.what.token = d.token;
@@ -112,18 +113,18 @@ void tracker::run_behind(consumed_queue& queue) {
   stopping_ ? release(d.token) : run(queue, std::move(d));
 }
 
-void tracker::run(consumed_queue& queue, delivery d) {
+void tracker::run(consumed_queue& queue, delivery&& d) {
   if (queue.ordered && runs_of(queue)) {
     queue.behind.push_back(std::move(d));
     return;
   }
   const delivery_token token = d.token;
-  const std::shared_ptr<work> w = start(queue, std::move(d));
+  std::shared_ptr<work> w = start(queue, std::move(d));
   active& a = active_[token];
-  a.running = w;
+  a.running = std::move(w);
   a.queue = &queue;
   a.since = loop_.now();
-  if (w->wants_results() && !results_timer_) {
+  if (a.running->wants_results() && !results_timer_) {
     results_timer_ = true;
     loop_.after(settings_.result_flush, [this] { tick_results(); });
   }
@@ -133,7 +134,7 @@ void tracker::run(consumed_queue& queue, delivery d) {
   }
 }
 
-std::shared_ptr<work> tracker::start(consumed_queue& queue, delivery d) {
+std::shared_ptr<work> tracker::start(consumed_queue& queue, delivery&& d) {
   const auto then = [this](const std::shared_ptr<work>& ended) { on_ended(ended); };
   if (const std::optional<claim> held = claim_of(d.msg); held && held->until != held_until::window) {
     if (!transport_.what_it_can().claims) {
@@ -245,7 +246,7 @@ void tracker::on_ended(const std::shared_ptr<work>& w) {
   settle(std::move(p));
 }
 
-void tracker::settle(pending p) {
+void tracker::settle(pending&& p) {
   ++settling_;
   ready_to_settle_.push_back(std::move(p));
   if (flush_posted_) return;
@@ -256,6 +257,7 @@ void tracker::settle(pending p) {
 void tracker::flush_settlements() {
   flush_posted_ = false;
   auto batch = std::make_shared<std::vector<pending>>(std::exchange(ready_to_settle_, {}));
+  ready_to_settle_.reserve(batch->size());
   std::vector<settlement> what;
   what.reserve(batch->size());
   for (pending& p : *batch) {
@@ -263,13 +265,14 @@ void tracker::flush_settlements() {
     what.push_back(p.plan.what);
   }
   transport_.settle(std::move(what), [this, batch](const std::vector<settle_outcome>& outcomes) {
-    for (std::size_t i = 0; i < batch->size(); ++i) on_settled(std::move((*batch)[i]), outcomes[i]);
+    const loop::clock::time_point now = loop_.now();
+    for (std::size_t i = 0; i < batch->size(); ++i) on_settled(std::move((*batch)[i]), outcomes[i], now);
     check_drained();
     schedule_burst_check();
   });
 }
 
-void tracker::on_settled(pending p, const settle_outcome& outcome) {
+void tracker::on_settled(pending&& p, const settle_outcome& outcome, loop::clock::time_point now) {
   const delivery_token token = p.plan.what.token;
   --settling_;
   if (!p.last) {
@@ -302,22 +305,14 @@ void tracker::on_settled(pending p, const settle_outcome& outcome) {
     return;
   }
   faults::hit(faults::point::after_settle);
-  last_settled_ = loop_.now();
+  last_settled_ = now;
   counts_ += p.plan.counts;
   last_retry_due_ = std::max(last_retry_due_, p.plan.last_retry_due);
   log_dead(p.plan);
-  if (!p.message_id.empty()) remember(p.message_id);
+  if (!p.message_id.empty()) settled_ids_.add(p.message_id);
   if (p.lines == 0 || p.queue->suspects || p.queue->ordered || p.queue->subscription == 0) return;
   if (p.queue->size.settled(p.lines, last_settled_ - p.since)) {
     transport_.resize(p.queue->subscription, window_of(*p.queue));
-  }
-}
-
-void tracker::remember(const std::string& message_id) {
-  if (!settled_ids_.insert(settled_order_.emplace_back(message_id)).second) settled_order_.pop_back();
-  if (settled_order_.size() > settings_.deduplication) {
-    settled_ids_.erase(settled_order_.front());
-    settled_order_.pop_front();
   }
 }
 

@@ -11,13 +11,13 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <string_view>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
 #include "call_frame.hpp"
 #include "pool.hpp"
+#include "recent_ids.hpp"
 #include "redelivery.hpp"
 #include "settling.hpp"
 #include "start_window.hpp"
@@ -120,17 +120,17 @@ class tracker {
   void add_shards(consumed_queue& queue, std::uint32_t shards);
   void hear_of_shards(consumed_queue& queue, const message& m);
 
-  void on_delivery(consumed_queue& queue, delivery d);
-  void run(consumed_queue& queue, delivery d);
+  void on_delivery(consumed_queue& queue, delivery&& d);
+  void run(consumed_queue& queue, delivery&& d);
   void run_behind(consumed_queue& queue);
-  [[nodiscard]] std::shared_ptr<work> start(consumed_queue& queue, delivery d);
+  [[nodiscard]] std::shared_ptr<work> start(consumed_queue& queue, delivery&& d);
   void let_go(delivery_token token, const claimed_key& key, const std::function<void(bool)>& then);
   void on_lost(consumed_queue& queue, const std::vector<delivery_token>& tokens);
   void on_ended(const std::shared_ptr<work>& w);
   [[nodiscard]] bool runs_of(const consumed_queue& queue) const;
-  void settle(pending p);
+  void settle(pending&& p);
   void flush_settlements();
-  void on_settled(pending p, const settle_outcome& outcome);
+  void on_settled(pending&& p, const settle_outcome& outcome, loop::clock::time_point now);
   void unclean(consumed_queue& queue);
   void release(delivery_token token);
   void tick_results();
@@ -141,7 +141,6 @@ class tracker {
   void check_drained();
   void log_dead(const planned& plan);
   [[nodiscard]] bool idle() const noexcept { return active_.empty() && settling_ == 0 && releasing_ == 0; }
-  void remember(const std::string& message_id);
 
   transport& transport_;
   loop& loop_;
@@ -162,8 +161,7 @@ class tracker {
   std::size_t releasing_ = 0;
   std::size_t subscribed_ = 0;
   bool starting_ = false;  ///< subscribes to one after the other of `queues_`
-  std::deque<std::string> settled_order_;
-  std::unordered_set<std::string_view> settled_ids_;  // into `settled_order_`
+  recent_ids settled_ids_;
 
   bool stopping_ = false;
   bool results_timer_ = false;

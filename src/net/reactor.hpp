@@ -5,13 +5,14 @@
 
 #include <chrono>
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <mutex>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include "small_function.hpp"
 
 namespace leveret::core::net {
 
@@ -32,7 +33,7 @@ class pollable {
 class reactor {
  public:
   using clock = std::chrono::steady_clock;
-  using task = std::function<void()>;
+  using task = small_function<void()>;
   using timer_id = std::uint64_t;
 
   /// Throws std::system_error when the system has no descriptor or thread left.

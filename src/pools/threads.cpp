@@ -112,6 +112,9 @@ std::shared_ptr<thread_work> thread_pool::next(const std::shared_ptr<thread_work
   if (!stopping_ && works_.empty()) {
     lock.unlock();
     runner.rest();  // it may take locks of others
+    // Short jobs end sooner than the loop brings the next: where all processors are busy it does that now, and the
+    // thread need not sleep and be woken for each few.
+    std::this_thread::yield();
     lock.lock();
     ++idle_;
     while (!stopping_ && works_.empty()) {

@@ -435,8 +435,7 @@ void connection::content_header(channel& ch, std::string_view payload) {
 void connection::content_done(channel& ch) {
   const auto keep = ch.shared_from_this();
   ch.content_ = channel::content::none;
-  incoming message = std::move(ch.message_);
-  ch.message_ = {};
+  incoming message = std::move(ch.message_);  // the next one begins with a fresh one
   if (ch.content_method_ == AMQP_BASIC_GET_OK_METHOD) {
     const amqp_method_t method{AMQP_BASIC_GET_OK_METHOD, nullptr};
     ch.reply(&method, &message);

@@ -59,9 +59,9 @@ class channel_events {
   channel_events(const channel_events&) = delete;
   channel_events& operator=(const channel_events&) = delete;
   virtual ~channel_events() = default;
-  // Handed over by value: who overrides them keeps the message.
-  virtual void on_deliver(incoming) {}   // NOLINT(performance-unnecessary-value-param)
-  virtual void on_returned(incoming) {}  // NOLINT(performance-unnecessary-value-param)
+  // Who overrides them may keep the message.
+  virtual void on_deliver(incoming&&) {}
+  virtual void on_returned(incoming&&) {}
   virtual void on_confirm(std::uint64_t /*tag*/, bool /*multiple*/, bool /*acked*/) {}
   virtual void on_cancelled() {}
   /// The broker closed the channel (its code), or the connection is lost (code 0). The last event.

@@ -219,7 +219,7 @@ void consumers::end(const std::shared_ptr<subscription>& s, failure why) {
 
 // ---- deliveries ----
 
-void consumers::arrived(const std::shared_ptr<stream>& st, incoming message) {
+void consumers::arrived(const std::shared_ptr<stream>& st, incoming&& message) {
   st->acks.delivered();
   ++st->arrivals;
   const auto s = st->sub;
@@ -237,49 +237,57 @@ void consumers::arrived(const std::shared_ptr<stream>& st, incoming message) {
   s->mean_size = s->sizes == 0 ? size : s->mean_size * 0.875 + size * 0.125;
   ++s->sizes;
   if (message.props.delivery_count >= 0) s->counts = true;
-  s->waiting.push_back({st, std::move(message)});
-  hand_out(*s);
+  if (s->waiting.empty() && has_room(*s, message.data.size())) {
+    hand_out(*s, st, std::move(message));
+  } else {
+    s->waiting.push_back({st, std::move(message)});
+    hand_out(*s);
+  }
   judge_prefetch(*st);
 }
 
+bool consumers::has_room(const subscription& s, std::size_t size) const {
+  // What is held waits for the cancel to be returned.
+  if (s.stopping || draining_ || (s.ordered && s.current && s.current->leaving)) return false;
+  return s.out == 0 || (s.out < s.w.messages && s.out_bytes + size <= s.w.bytes);
+}
+
 void consumers::hand_out(subscription& s) {
-  if (s.stopping || draining_ || (s.ordered && s.current && s.current->leaving))
-    return;  // what is held waits for the cancel to be returned
-  while (!s.waiting.empty()) {
-    const std::size_t size = s.waiting.front().message.data.size();
-    if (s.out > 0 && (s.out >= s.w.messages || s.out_bytes + size > s.w.bytes)) return;
+  while (!s.waiting.empty() && has_room(s, s.waiting.front().message.data.size())) {
     held h = std::move(s.waiting.front());
     s.waiting.pop_front();
-    ++s.out;
-    s.out_bytes += size;
-    s.batch.push_back(make_delivery(s, std::move(h)));
-    if (!s.batch_posted) {
-      s.batch_posted = true;
-      const auto found = subscriptions_.find(s.id);
-      if (found != subscriptions_.end()) {
-        reactor_.at_round_end([this, keep = found->second] { post_batch(keep); });
-      }
-    }
+    hand_out(s, h.from, std::move(h.message));
+  }
+}
+
+void consumers::hand_out(subscription& s, const std::shared_ptr<stream>& from, incoming&& message) {
+  ++s.out;
+  s.out_bytes += message.data.size();
+  if (s.batch.empty()) s.batch.reserve(s.last_batch);
+  s.batch.push_back(make_delivery(s, from, std::move(message)));
+  if (s.batch_posted) return;
+  s.batch_posted = true;
+  const auto found = subscriptions_.find(s.id);
+  if (found != subscriptions_.end()) {
+    reactor_.at_round_end([this, keep = found->second] { post_batch(keep); });
   }
 }
 
 void consumers::post_batch(const std::shared_ptr<subscription>& s) {
   s->batch_posted = false;
   if (s->batch.empty()) return;
-  // In a shared vector: std::function must be copyable, and a delivery should not be copied.
-  const auto batch = std::make_shared<std::vector<delivery>>(std::move(s->batch));
-  s->batch.clear();
-  loop_.post([events = s->events, batch] {
-    for (delivery& d : *batch) events->on_delivery(std::move(d));
+  s->last_batch = s->batch.size();
+  loop_.post([events = s->events, batch = std::exchange(s->batch, {})]() mutable {
+    for (delivery& d : batch) events->on_delivery(std::move(d));
   });
 }
 
-delivery consumers::make_delivery(subscription& s, held h) {
+delivery consumers::make_delivery(subscription& s, const std::shared_ptr<stream>& from, incoming&& message) {
   delivery d;
   d.token = ++last_token_;
-  deliveries_.emplace(d.token, handed{h.from, h.message.tag, h.message.data.size(), false});
-  properties& p = h.message.props;
-  d.redelivered = h.message.redelivered;
+  deliveries_.emplace(d.token, handed{from, message.tag, message.data.size(), false});
+  properties& p = message.props;
+  d.redelivered = message.redelivered;
   const auto known = known_.find(s.queue);
   const bool classic = known != known_.end() && known->second.classic;
   if (p.delivery_count >= 0) {
@@ -292,7 +300,7 @@ delivery consumers::make_delivery(subscription& s, held h) {
   }
   d.msg.id = p.message_id.empty() ? make_message_id(loop_.wall(), random_) : std::move(p.message_id);
   d.msg.queue = s.queue;
-  d.msg.data = std::move(h.message.data);
+  d.msg.data = std::move(message.data);
   d.msg.jobs = static_cast<std::uint32_t>(std::clamp<std::int64_t>(p.jobs, 0, UINT32_MAX));
   d.msg.due = p.due;
   d.msg.reply = std::move(p.reply_to);
@@ -321,7 +329,7 @@ void consumers::remove(std::unordered_map<delivery_token, handed>::iterator whic
   deliveries_.erase(which);
 }
 
-void consumers::finish(delivery_token token, std::function<void(bool)> then) {
+void consumers::finish(delivery_token token, small_function<void(bool)> then) {
   const auto found = deliveries_.find(token);
   if (found == deliveries_.end()) {
     then(false);
@@ -366,16 +374,18 @@ void consumers::flush(const std::shared_ptr<stream>& st) {
   }
   for (const ack_window::ack& a : st->acks.flush()) st->ch->ack(a.tag, a.multiple);
   const bool sent = st->ch->open();
-  std::vector<std::function<void(bool)>> waiting;
+  std::vector<small_function<void(bool)>> waiting;
   waiting.swap(st->waiting);
   if (sent &&
       (draining_ || st->sub->stopping || st->leaving)) {  // the channel may be closed as soon as this is answered
-    caught_up(st, [waiting = std::move(waiting)](bool) {
-      for (const auto& then : waiting) then(true);
+    caught_up(st, [told = std::make_shared<decltype(waiting)>(std::move(waiting))](bool) {
+      for (const auto& then : *told) then(true);
     });
     return;
   }
   for (const auto& then : waiting) then(sent);
+  waiting.clear();
+  if (st->waiting.empty()) st->waiting.swap(waiting);  // its room is for the next ones
   retire(st);
 }
 
@@ -442,7 +452,7 @@ void consumers::lose_stream(const std::shared_ptr<stream>& st) {
     d = next;
   }
   std::sort(lost.begin(), lost.end());
-  std::vector<std::function<void(bool)>> waiting;
+  std::vector<small_function<void(bool)>> waiting;
   waiting.swap(st->waiting);
   for (const auto& then : waiting) then(false);
   st->quieting = st->holding = false;
@@ -496,7 +506,7 @@ bool consumers::idle() const noexcept {
 void consumers::close() {
   const auto streams = streams_;
   for (const auto& st : streams) {
-    std::vector<std::function<void(bool)>> waiting;
+    std::vector<small_function<void(bool)>> waiting;
     waiting.swap(st->waiting);
     for (const auto& then : waiting) then(false);
     st->quieting = st->holding = false;

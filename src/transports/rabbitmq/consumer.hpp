@@ -55,7 +55,7 @@ class consumers {
   void give_up_settle(delivery_token token);
   [[nodiscard]] bool holds(delivery_token token) const { return deliveries_.count(token) != 0; }
   /// Acknowledges. `then(true)` when the acknowledgement is on its way, false when the delivery was lost before.
-  void finish(delivery_token token, std::function<void(bool)> then);
+  void finish(delivery_token token, small_function<void(bool)> then);
   /// Back to the queue; `then` when the broker has taken them (or the connection is lost, which comes to the same).
   void release(const std::vector<delivery_token>& tokens, std::function<void()> then);
 
@@ -100,10 +100,14 @@ class consumers {
   void return_held(subscription& s);
   void retry_later(const std::shared_ptr<subscription>& s);
   void end(const std::shared_ptr<subscription>& s, failure why);
-  void arrived(const std::shared_ptr<stream>& st, incoming message);
+  void arrived(const std::shared_ptr<stream>& st, incoming&& message);
+  /// Whether a delivery of `size` bytes may be handed out now.
+  [[nodiscard]] bool has_room(const subscription& s, std::size_t size) const;
+  /// Of what waits, as much as there is room for.
   void hand_out(subscription& s);
+  void hand_out(subscription& s, const std::shared_ptr<stream>& from, incoming&& message);
   void post_batch(const std::shared_ptr<subscription>& s);
-  [[nodiscard]] delivery make_delivery(subscription& s, held h);
+  [[nodiscard]] delivery make_delivery(subscription& s, const std::shared_ptr<stream>& from, incoming&& message);
   void remove(std::unordered_map<delivery_token, handed>::iterator which);
   void after_finish(const std::shared_ptr<stream>& st);
   void flush(const std::shared_ptr<stream>& st);

@@ -11,7 +11,7 @@ namespace leveret::core::rabbitmq {
 struct consumers::stream final : channel_events, std::enable_shared_from_this<stream> {
   stream(consumers& o, std::shared_ptr<subscription> s, std::uint32_t p) : owner(&o), sub(std::move(s)), prefetch(p) {}
 
-  void on_deliver(incoming message) override { owner->arrived(shared_from_this(), std::move(message)); }
+  void on_deliver(incoming&& message) override { owner->arrived(shared_from_this(), std::move(message)); }
   /// Asks for the queue's counts on this channel, behind all that was sent on it.
   void count(on_counts then);
 
@@ -30,7 +30,7 @@ struct consumers::stream final : channel_events, std::enable_shared_from_this<st
   std::size_t carried = 0;  // deliveries of consumers before this one that were out when it began, or more
   bool consuming = true;    // false: cancelled, kept for its unsettled deliveries
   ack_window acks;
-  std::vector<std::function<void(bool)>> waiting;  // for the next flush
+  std::vector<small_function<void(bool)>> waiting;  // for the next flush
   bool flush_soon = false;
   bool flush_armed = false;
   /// The broker has sent all that it may until something is acknowledged.
@@ -76,6 +76,7 @@ struct consumers::subscription {
   std::size_t out = 0;  // handed out and not settled
   std::uint64_t out_bytes = 0;
   std::vector<delivery> batch;
+  std::size_t last_batch = 0;  // how many the one before had
   bool batch_posted = false;
 
   double mean_size = 0;

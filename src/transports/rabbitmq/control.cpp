@@ -27,7 +27,7 @@ constexpr std::int64_t kStreamBytes = 100'000'000;
 
 /// One reading of a stream: until its mark, or for good.
 struct control::reading final : channel_events, std::enable_shared_from_this<reading> {
-  void on_deliver(incoming message) override { owner->deliver(shared_from_this(), message); }
+  void on_deliver(incoming&& message) override { owner->deliver(shared_from_this(), message); }
   void on_cancelled() override {
     const auto self = shared_from_this();
     if (ch) ch->close();

@@ -116,7 +116,7 @@ void publisher::pump() {
   }
 }
 
-void publisher::on_returned(incoming message) {
+void publisher::on_returned(incoming&& message) {
   // A return comes before its confirm and carries no tag. Returns come in the order published, so of equal ids (a
   // caller may publish one twice) the first not yet returned is meant.
   for (slot& s : unconfirmed_) {

@@ -85,7 +85,7 @@ class publisher final : public channel_events, public std::enable_shared_from_th
   /// Ends everything as unknown, closed.
   void close();
 
-  void on_returned(incoming message) override;
+  void on_returned(incoming&& message) override;
   void on_confirm(std::uint64_t tag, bool multiple, bool acked) override;
   void on_closed(std::uint16_t code, const std::string& text) override;
 

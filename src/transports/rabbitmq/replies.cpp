@@ -16,7 +16,7 @@ std::uint32_t line_header(const properties& p, std::string_view name) {
 }  // namespace
 
 struct replies::watch_state final : channel_events, std::enable_shared_from_this<watch_state> {
-  void on_deliver(incoming message) override { owner->deliver(shared_from_this(), std::move(message)); }
+  void on_deliver(incoming&& message) override { owner->deliver(shared_from_this(), std::move(message)); }
   void on_cancelled() override {
     const auto self = shared_from_this();
     if (ch) ch->close();

@@ -284,7 +284,6 @@ bool decode_properties(std::string_view payload, properties& out) {
   if (::amqp_decode_properties(AMQP_BASIC_CLASS, &decoded_in.value, as_bytes(payload), &decoded) < 0) return false;
   const auto& raw = *static_cast<const amqp_basic_properties_t*>(decoded);
   if ((raw._flags & AMQP_BASIC_MESSAGE_ID_FLAG) != 0) out.message_id = as_view(raw.message_id);
-  if ((raw._flags & AMQP_BASIC_CONTENT_TYPE_FLAG) != 0) out.content_type = as_view(raw.content_type);
   if ((raw._flags & AMQP_BASIC_REPLY_TO_FLAG) != 0) out.reply_to = as_view(raw.reply_to);
   if ((raw._flags & AMQP_BASIC_TYPE_FLAG) != 0) out.type = as_view(raw.type);
   if ((raw._flags & AMQP_BASIC_HEADERS_FLAG) == 0) return true;

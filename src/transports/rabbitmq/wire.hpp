@@ -56,7 +56,7 @@ class table {
 /// A message's properties, as Leveret uses them.
 struct properties {
   std::string message_id;
-  std::string content_type;
+  std::string content_type;  ///< of what is sent; that of what comes is nothing to go by
   std::string reply_to;
   std::string type;
   std::vector<header> headers;       ///< the broker's own (x-death …) and Leveret's below are not in it
