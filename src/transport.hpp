@@ -58,7 +58,7 @@ struct limits {
   std::chrono::milliseconds sending_lease{10'000};  ///< see store_claims.hpp
   std::chrono::milliseconds renew{10'000};
   std::chrono::milliseconds ack_flush{10};
-  std::uint32_t ack_flush_messages = 32;
+  std::uint32_t ack_flush_messages = 32;  ///< SQLite; RabbitMQ: an eighth of the prefetch, at most 128
   std::uint32_t ack_flush_commits = 8;  ///< SQLite: nor longer than so many synced commits take; 0: regardless of them
   std::chrono::seconds result_ttl{86'400};
   std::uint64_t result_cap_bytes = 1ull << 30;

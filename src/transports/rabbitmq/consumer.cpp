@@ -8,6 +8,11 @@ namespace leveret::core::rabbitmq {
 namespace {
 
 constexpr std::chrono::seconds kMostHolding{1};
+/// Acknowledgements of one frame, about: rarer ones bring the broker no more.
+constexpr std::size_t kMostAcks = 128;
+/// Under load a broker delivers a few at a time. When all of them have ended, more are on their way, and it may still
+/// send many: acknowledging each few doubles what it does for a message.
+constexpr std::chrono::milliseconds kAckPause{1};
 
 }  // namespace
 
@@ -351,12 +356,20 @@ void consumers::finish(delivery_token token, small_function<void(bool)> then) {
 // while the broker holds back the next ones.
 void consumers::after_finish(const std::shared_ptr<stream>& st) {
   if (st->flush_soon || st->quieting) return;
-  const std::size_t enough =
-      std::clamp<std::size_t>(st->prefetch / 8, 1, std::max<std::uint32_t>(limits_.ack_flush_messages, 1));
-  if (draining_ || !st->consuming || st->acks.out() == 0 || st->acks.finished() >= enough) {
+  const bool all_ended = st->acks.out() == 0;
+  const std::size_t enough = std::clamp<std::size_t>(st->prefetch / 8, 1, kMostAcks);
+  const bool may_wait = !draining_ && st->consuming && !st->sub->stopping && st->acks.finished() < enough &&
+                        !(all_ended && st->is_full());
+  if (!may_wait || (all_ended && reactor::clock::now() - st->flushed >= kAckPause)) {
     st->flush_soon = true;
     reactor_.at_round_end([this, st] { flush(st); });
-  } else if (!st->flush_armed) {
+  } else if (all_ended && !st->pause_armed) {
+    st->pause_armed = true;
+    reactor_.after(kAckPause, [this, st] {
+      st->pause_armed = false;
+      flush(st);
+    });
+  } else if (!all_ended && !st->flush_armed) {
     st->flush_armed = true;
     reactor_.after(limits_.ack_flush, [this, st] {
       st->flush_armed = false;
@@ -367,6 +380,7 @@ void consumers::after_finish(const std::shared_ptr<stream>& st) {
 
 void consumers::flush(const std::shared_ptr<stream>& st) {
   st->flush_soon = false;
+  st->flushed = reactor::clock::now();
   if (st->quieting) return;  // the cancel flushes
   if (st->waiting.empty()) {
     retire(st);

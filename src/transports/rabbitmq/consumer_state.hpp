@@ -33,6 +33,8 @@ struct consumers::stream final : channel_events, std::enable_shared_from_this<st
   std::vector<small_function<void(bool)>> waiting;  // for the next flush
   bool flush_soon = false;
   bool flush_armed = false;
+  bool pause_armed = false;
+  reactor::clock::time_point flushed{};
   /// The broker has sent all that it may until something is acknowledged.
   [[nodiscard]] bool is_full() const { return acks.out() + acks.finished() >= prefetch + carried; }
   [[nodiscard]] std::string consumer_tag() const { return "leveret." + std::to_string(begun); }
