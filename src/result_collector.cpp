@@ -152,7 +152,7 @@ result_chunk result_collector::write_chunk(std::string_view id, std::string_view
   return out;
 }
 
-std::vector<result_chunk> result_collector::write(std::vector<result_collector> all) {
+std::vector<result_chunk> result_collector::write(const std::vector<result_collector>& all) {
   struct gathered {
     std::string_view id;
     std::string_view reply;

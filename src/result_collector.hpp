@@ -40,7 +40,7 @@ class result_collector {
   }
 
   /// All that several have collected, a chunk for each message.
-  [[nodiscard]] static std::vector<result_chunk> write(std::vector<result_collector> all);
+  [[nodiscard]] static std::vector<result_chunk> write(const std::vector<result_collector>& all);
 
  private:
   /// Of so many lines at most, so that its text is no longer than a written run's.

@@ -21,7 +21,7 @@ class small_function<Result(Arguments...)> {
                                               std::is_invocable_r_v<Result, std::decay_t<F>&, Arguments...>>>
   small_function(F&& f) {  // NOLINT(google-explicit-constructor,bugprone-forwarding-reference-overload): likewise
     using kept = std::decay_t<F>;
-    if constexpr (fits<kept>) {
+    if constexpr (kFits<kept>) {
       new (static_cast<void*>(room_)) kept(std::forward<F>(f));
       call_ = [](void* self, Arguments... arguments) -> Result {
         return (*static_cast<kept*>(self))(std::forward<Arguments>(arguments)...);
@@ -60,7 +60,7 @@ class small_function<Result(Arguments...)> {
  private:
   static constexpr std::size_t kRoom = 48;
   template <class F>
-  static constexpr bool fits =
+  static constexpr bool kFits =
       sizeof(F) <= kRoom && alignof(F) <= alignof(std::max_align_t) && std::is_nothrow_move_constructible_v<F>;
 
   void take(small_function& other) noexcept {

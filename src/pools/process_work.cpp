@@ -97,7 +97,7 @@ std::vector<result_chunk> process_work::take_results() {
   pool_.drain();
   std::vector<result_collector> mine;
   mine.push_back(results_.take());
-  return result_collector::write(std::move(mine));
+  return result_collector::write(mine);
 }
 
 std::vector<std::uint32_t> process_work::running_lines(std::size_t most) const {

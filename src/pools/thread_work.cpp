@@ -215,7 +215,7 @@ std::vector<result_chunk> thread_work::take_results() {
   };
   for (std::uint32_t t = 0; t < threads_; ++t) add(slots_[t].mutex, slots_[t].results);
   add(parked_.mutex, parked_.results);
-  return result_collector::write(std::move(all));
+  return result_collector::write(all);
 }
 
 std::vector<failed_line> thread_work::take_failures() {

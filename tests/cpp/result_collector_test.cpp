@@ -15,7 +15,7 @@ namespace {
 std::vector<result_chunk> write(std::vector<result_collector>& threads) {
   std::vector<result_collector> taken;
   for (result_collector& each : threads) taken.push_back(each.take());
-  return result_collector::write(std::move(taken));
+  return result_collector::write(taken);
 }
 
 std::map<std::uint32_t, std::string> outcomes_of(const result_chunk& chunk) {
