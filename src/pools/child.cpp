@@ -124,6 +124,8 @@ class pool_child::line_sink final : public outcome_sink {
   void begin(block_view block, block_key key) {
     block_ = block;
     key_ = key;
+    ended_ = block.bitmap(writer_);
+    id_ = block.id();
     wants_results_ = block.head().reply_size != 0;
   }
   void begin(std::uint32_t line) noexcept { line_ = line; }
@@ -136,19 +138,19 @@ class pool_child::line_sink final : public outcome_sink {
   void succeeded(const job_identity& who, std::string_view json) override {
     child_.check_copy();
     if (limited_) end_limit();
-    // Nearly all are their own message's, whose id the other side has.
-    const bool own = who.result_id.data() == block_.id();
     if (wants_results_) {
+      // Nearly all are their own message's, whose id the other side has.
+      const bool own = who.result_id.data() == id_;
       out_.result(pack(key_, line_), {who.id, own ? std::string_view() : who.result_id, who.result_line}, json);
     }
-    block_.set_ended(writer_, line_);
+    block_view::set_bit(ended_, line_);
   }
   void failed(const job_identity& who, failed_line failure, std::string_view dead_reason,
               std::uint32_t attempts) override {
     child_.check_copy();
     if (limited_) end_limit();
     out_.failure(pack(key_, line_), who, failure, dead_reason, attempts);
-    block_.set_ended(writer_, line_);
+    block_view::set_bit(ended_, line_);
   }
   std::unique_ptr<outcome_sink> park() override {
     const packed_line line = pack(key_, line_);
@@ -170,6 +172,8 @@ class pool_child::line_sink final : public outcome_sink {
   shared_writer& w_;
   std::uint32_t writer_;
   block_view block_;
+  std::atomic<std::uint64_t>* ended_ = nullptr;  // these two of the block
+  const char* id_ = nullptr;
   block_key key_ = 0;
   std::uint32_t line_ = 0;
   bool wants_results_ = false;
@@ -347,6 +351,9 @@ bool pool_child::run_block(std::uint32_t writer, attempt_runner& runner, block_v
   line_sink sink(*this, writer);
   sink.begin(block, key);
   std::uint64_t started = w.started.load(std::memory_order_relaxed);
+  // Where they are follows from the header, and costs as much as all else that is done here for a line.
+  const std::uint32_t* const offsets = block.offsets();
+  const char* const body = block.body();
   line_pace pace;
   bool all = true;
   for (;;) {
@@ -362,7 +369,7 @@ bool pool_child::run_block(std::uint32_t writer, attempt_runner& runner, block_v
     w.started.store(++started, std::memory_order_relaxed);
     sink.begin(line);
     faults::hit(faults::point::in_child);
-    runner.run(block.line(line), block.index(line), sink);
+    runner.run({body + offsets[line], offsets[line + 1] - 1 - offsets[line]}, block.index(line), sink);
   }
   w.running.store(0, std::memory_order_release);
   check_complete(block);
@@ -380,8 +387,9 @@ bool pool_child::next_of_run(shared_writer& w, block_key key, std::uint32_t& lin
 
 bool pool_child::claim(shared_writer& w, shared_block& head, block_key key, line_pace& pace, bool one_by_one,
                        std::uint32_t& line) {
+  const std::uint32_t all_threads = (state_.header().children - 1) * state_.header().threads;
   const std::uint32_t taken = head.cursor.load(std::memory_order_relaxed);
-  const std::uint32_t run = pace.next(taken < head.lines ? head.lines - taken : 0, state_.writers(), one_by_one);
+  const std::uint32_t run = pace.next(taken < head.lines ? head.lines - taken : 0, all_threads, one_by_one);
   // Said before the claim: who looks at a dead writer, or waits for a live one, knows that a line may be in between.
   w.running.store(pack(key, kClaiming), std::memory_order_release);
   line = head.cursor.fetch_add(run, std::memory_order_acq_rel);

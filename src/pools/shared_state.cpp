@@ -71,7 +71,8 @@ bool block_view::has_ended(std::uint32_t line) const noexcept {
 }
 
 bool block_view::all_ended() const noexcept {
-  for (std::uint32_t i = 0; i < block_->words; ++i) {
+  // From the back: what has not ended is mostly there, and nothing else need be looked at then.
+  for (std::uint32_t i = block_->words; i-- > 0;) {
     std::uint64_t ended = 0;
     for (std::uint32_t w = 0; w < block_->bitmaps; ++w) ended |= bitmap(w)[i].load(std::memory_order_acquire);
     const std::uint32_t in_word = i + 1 < block_->words ? 64 : block_->lines - i * 64;

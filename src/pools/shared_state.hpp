@@ -198,8 +198,9 @@ class block_view {
     return {body() + at[i], at[i + 1] - 1 - at[i]};
   }
 
-  void set_ended(std::uint32_t writer, std::uint32_t line) const noexcept {
-    std::atomic<std::uint64_t>& word = bitmap(writer)[line / 64];
+  void set_ended(std::uint32_t writer, std::uint32_t line) const noexcept { set_bit(bitmap(writer), line); }
+  static void set_bit(std::atomic<std::uint64_t>* bitmap, std::uint32_t line) noexcept {
+    std::atomic<std::uint64_t>& word = bitmap[line / 64];
     word.store(word.load(std::memory_order_relaxed) | std::uint64_t{1} << line % 64, std::memory_order_release);
   }
   [[nodiscard]] bool has_ended(std::uint32_t line) const noexcept;
