@@ -1,9 +1,9 @@
 /// How many lines a thread takes at once from a cursor that all threads move.
 ///
 /// The cursor travels from core to core with each claim, which costs as much as running a short job. So a thread whose
-/// lines were quick takes a run of them, doubled as long as they stay quick; one whose lines were not takes one. How
-/// far a line may start out of order is thereby bounded by time: what the threads' runs take, `kQuick` each.
-/// docs/adr/0028.
+/// lines were quick takes a run of them, doubled as long as they stay quick; one whose lines were not takes one. A
+/// line may so start out of order by what a run takes: some microseconds, or longer where the system does not run the
+/// thread that took it. docs/adr/0028.
 #pragma once
 
 #include <algorithm>

@@ -193,10 +193,6 @@ class block_view {
   [[nodiscard]] char* queue() const noexcept;
   [[nodiscard]] char* reply() const noexcept;
   [[nodiscard]] char* body() const noexcept;
-  [[nodiscard]] std::string_view line(std::uint32_t i) const noexcept {
-    const std::uint32_t* at = offsets();
-    return {body() + at[i], at[i + 1] - 1 - at[i]};
-  }
 
   void set_ended(std::uint32_t writer, std::uint32_t line) const noexcept { set_bit(bitmap(writer), line); }
   static void set_bit(std::atomic<std::uint64_t>* bitmap, std::uint32_t line) noexcept {

@@ -46,14 +46,13 @@ bool thread_work::claim(slot& s, std::uint32_t& line, bool one_by_one) noexcept 
 }
 
 bool thread_work::take_over(slot& s, std::uint32_t& line) noexcept {
-  const auto rest = [](std::uint64_t held) { return held < kClaiming && first_of(held) + 1 < end_of(held); };
   for (std::uint32_t t = 0; t < threads_; ++t) {
     std::uint64_t theirs = claimed(slots_[t]);
-    if (!rest(theirs)) continue;
+    if (!has_rest(theirs)) continue;
     s.held.store(kClaiming, std::memory_order_relaxed);
     // Nothing is added: only a write is certain to be before the loop's, which then waits, or to see it.
     if (cursor_.fetch_add(0, std::memory_order_acq_rel) < kStopped) {
-      while (rest(theirs)) {
+      while (has_rest(theirs)) {
         const std::uint32_t first = first_of(theirs);
         if (!slots_[t].held.compare_exchange_weak(theirs, hold(first, first + 1), std::memory_order_acq_rel)) continue;
         line = first + 1;
@@ -164,7 +163,7 @@ void thread_work::stop_starting() {
   for (std::uint32_t i = from; i < lines(); ++i) unstarted_.push_back(i);
   for (std::uint32_t t = 0; t < threads_; ++t) {
     std::uint64_t held = claimed(slots_[t]);
-    while (held != kIdle && first_of(held) + 1 < end_of(held)) {
+    while (has_rest(held)) {
       const std::uint32_t next = first_of(held) + 1;
       if (!slots_[t].held.compare_exchange_weak(held, hold(next - 1, next), std::memory_order_acq_rel)) continue;
       for (std::uint32_t i = next; i < end_of(held); ++i) unstarted_.push_back(i);
@@ -187,10 +186,11 @@ void thread_work::abandon_running() {
   stop_starting();
   for (std::uint32_t t = 0; t < threads_; ++t) {
     slot& s = slots_[t];
-    // No claim follows: the cursor has moved, and nobody holds more than the line that runs.
-    std::uint64_t held = claimed(s);
+    // No line follows: the cursor has moved, and nobody holds more than the line that runs. Who looks for another's
+    // rest all the same says that it claims, and finds that it must not: that is waited for, and never taken for a
+    // line.
     const std::lock_guard<std::mutex> lock(s.mutex);
-    while (held != kIdle) {
+    for (std::uint64_t held = claimed(s); held != kIdle; held = claimed(s)) {
       if (!s.held.compare_exchange_weak(held, kIdle, std::memory_order_acq_rel)) continue;
       unstarted_.push_back(first_of(held));
       break;
@@ -234,10 +234,8 @@ bool thread_work::has_unstarted() const noexcept {
   const std::uint32_t started = cursor_.load(std::memory_order_relaxed);
   if (started >= kStopped) return false;
   if (started < lines()) return true;
-  return std::any_of(&slots_[0], &slots_[threads_], [](const slot& s) {
-    const std::uint64_t held = s.held.load(std::memory_order_relaxed);
-    return held < kClaiming && first_of(held) + 1 < end_of(held);
-  });
+  return std::any_of(&slots_[0], &slots_[threads_],
+                     [](const slot& s) { return has_rest(s.held.load(std::memory_order_relaxed)); });
 }
 
 std::vector<std::uint32_t> thread_work::running_lines(std::size_t most) const {

@@ -81,6 +81,10 @@ class thread_work final : public work, public std::enable_shared_from_this<threa
     return static_cast<std::uint32_t>(held >> 32);
   }
 
+  [[nodiscard]] static constexpr bool has_rest(std::uint64_t held) noexcept {
+    return held < kClaiming && first_of(held) + 1 < end_of(held);
+  }
+
   static constexpr std::uint32_t kNone = UINT32_MAX;   // in place of a line
   static constexpr std::uint32_t kStopped = 1u << 31;  // the cursor, when no line is started any more
 

@@ -380,12 +380,12 @@ void consumers::after_finish(const std::shared_ptr<stream>& st) {
 
 void consumers::flush(const std::shared_ptr<stream>& st) {
   st->flush_soon = false;
-  st->flushed = reactor::clock::now();
   if (st->quieting) return;  // the cancel flushes
   if (st->waiting.empty()) {
     retire(st);
     return;
   }
+  st->flushed = reactor::clock::now();
   for (const ack_window::ack& a : st->acks.flush()) st->ch->ack(a.tag, a.multiple);
   const bool sent = st->ch->open();
   std::vector<small_function<void(bool)>> waiting;
