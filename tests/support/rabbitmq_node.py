@@ -158,6 +158,8 @@ class RabbitNode:
             (self._home / "rabbitmq.conf").write_text(
                 f"listeners.tcp.1 = 127.0.0.1:{self.port}\n"
                 "loopback_users.guest = true\n"
+                # Else each login looks up the machine's name: seconds, where neither /etc/hosts nor a server knows it.
+                f"cluster_name = {(self._joins or self).name}\n"
                 "vm_memory_high_watermark.absolute = 1500MB\n"
                 "disk_free_limit.absolute = 50MB\n"
                 # Several nodes share one small disk in a test run; the default is 512 MiB of log each.
