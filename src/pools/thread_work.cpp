@@ -47,11 +47,12 @@ bool thread_work::claim(slot& s, std::uint32_t& line, bool one_by_one) noexcept 
 
 bool thread_work::take_over(slot& s, std::uint32_t& line) noexcept {
   for (std::uint32_t t = 0; t < threads_; ++t) {
-    std::uint64_t theirs = claimed(slots_[t]);
-    if (!has_rest(theirs)) continue;
+    if (!has_rest(claimed(slots_[t]))) continue;
     s.held.store(kClaiming, std::memory_order_relaxed);
     // Nothing is added: only a write is certain to be before the loop's, which then waits, or to see it.
     if (cursor_.fetch_add(0, std::memory_order_acq_rel) < kStopped) {
+      const std::lock_guard<short_lock> lock(slots_[t].lock);
+      std::uint64_t theirs = slots_[t].held.load(std::memory_order_acquire);
       while (has_rest(theirs)) {
         const std::uint32_t first = first_of(theirs);
         if (!slots_[t].held.compare_exchange_weak(theirs, hold(first, first + 1), std::memory_order_acq_rel)) continue;
@@ -69,25 +70,37 @@ std::uint32_t thread_work::end_line(slot& s) noexcept {
   std::uint64_t held = s.held.load(std::memory_order_relaxed);
   for (;;) {
     if (held == kIdle) return kNone;
-    const std::uint32_t line = first_of(held);
-    const std::uint64_t next = line + 1 < end_of(held) ? hold(line + 1, end_of(held)) : kIdle;
-    if (s.held.compare_exchange_weak(held, next, std::memory_order_acq_rel, std::memory_order_acquire)) return line;
+    if (s.held.compare_exchange_weak(held, without_first(held), std::memory_order_acq_rel, std::memory_order_acquire)) {
+      return first_of(held);
+    }
   }
+}
+
+std::uint32_t thread_work::end_line_locked(slot& s) noexcept {
+  const std::uint64_t held = s.held.load(std::memory_order_relaxed);
+  if (held == kIdle) return kNone;
+  s.held.store(without_first(held), std::memory_order_release);
+  return first_of(held);
+}
+
+void thread_work::count_succeeded(slot& s) noexcept {
+  ++s.ended;
+  s.succeeded.store(s.succeeded.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
 }
 
 bool thread_work::succeeded(std::uint32_t thread) noexcept {
   slot& s = slot_of(thread);
   if (end_line(s) == kNone) return false;
-  ++s.ended;
-  s.succeeded.store(s.succeeded.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  count_succeeded(s);
   return true;
 }
 
 bool thread_work::succeeded(std::uint32_t thread, std::string_view result_id, std::uint32_t result_line,
                             std::string_view json) {
   slot& s = slot_of(thread);
-  const std::lock_guard<std::mutex> lock(s.mutex);
-  if (!succeeded(thread)) return false;
+  const std::lock_guard<short_lock> lock(s.lock);
+  if (end_line_locked(s) == kNone) return false;
+  count_succeeded(s);
   s.results.add(result_id, result_line, json);
   return true;
 }
@@ -95,8 +108,8 @@ bool thread_work::succeeded(std::uint32_t thread, std::string_view result_id, st
 bool thread_work::failed(std::uint32_t thread, failed_line failure, std::string_view result_id,
                          std::uint32_t result_line, std::string_view dead_reason, std::uint32_t attempts) {
   slot& s = slot_of(thread);
-  const std::lock_guard<std::mutex> lock(s.mutex);
-  if (end_line(s) == kNone) return false;
+  const std::lock_guard<short_lock> lock(s.lock);
+  if (end_line_locked(s) == kNone) return false;
   ++s.ended;
   record(s.results, s.failures, std::move(failure), result_id, result_line, dead_reason, attempts);
   return true;
@@ -163,6 +176,8 @@ void thread_work::stop_starting() {
   for (std::uint32_t i = from; i < lines(); ++i) unstarted_.push_back(i);
   for (std::uint32_t t = 0; t < threads_; ++t) {
     std::uint64_t held = claimed(slots_[t]);
+    if (!has_rest(held)) continue;
+    const std::lock_guard<short_lock> lock(slots_[t].lock);
     while (has_rest(held)) {
       const std::uint32_t next = first_of(held) + 1;
       if (!slots_[t].held.compare_exchange_weak(held, hold(next - 1, next), std::memory_order_acq_rel)) continue;
@@ -189,7 +204,7 @@ void thread_work::abandon_running() {
     // No line follows: the cursor has moved, and nobody holds more than the line that runs. Who looks for another's
     // rest all the same says that it claims, and finds that it must not: that is waited for, and never taken for a
     // line.
-    const std::lock_guard<std::mutex> lock(s.mutex);
+    const std::lock_guard<short_lock> lock(s.lock);
     for (std::uint64_t held = claimed(s); held != kIdle; held = claimed(s)) {
       if (!s.held.compare_exchange_weak(held, kIdle, std::memory_order_acq_rel)) continue;
       unstarted_.push_back(first_of(held));
@@ -209,23 +224,23 @@ void thread_work::abandon_running() {
 std::vector<result_chunk> thread_work::take_results() {
   std::vector<result_collector> all;
   all.reserve(threads_ + 1);
-  const auto add = [&all](std::mutex& mutex, result_collector& results) {
-    const std::lock_guard<std::mutex> lock(mutex);
+  const auto add = [&all](auto& lock, result_collector& results) {
+    const std::lock_guard guard(lock);
     all.push_back(results.take());
   };
-  for (std::uint32_t t = 0; t < threads_; ++t) add(slots_[t].mutex, slots_[t].results);
+  for (std::uint32_t t = 0; t < threads_; ++t) add(slots_[t].lock, slots_[t].results);
   add(parked_.mutex, parked_.results);
   return result_collector::write(all);
 }
 
 std::vector<failed_line> thread_work::take_failures() {
   std::vector<failed_line> all;
-  const auto add = [&all](std::mutex& mutex, std::vector<failed_line>& failures) {
-    const std::lock_guard<std::mutex> lock(mutex);
+  const auto add = [&all](auto& lock, std::vector<failed_line>& failures) {
+    const std::lock_guard guard(lock);
     std::move(failures.begin(), failures.end(), std::back_inserter(all));
     failures.clear();
   };
-  for (std::uint32_t t = 0; t < threads_; ++t) add(slots_[t].mutex, slots_[t].failures);
+  for (std::uint32_t t = 0; t < threads_; ++t) add(slots_[t].lock, slots_[t].failures);
   add(parked_.mutex, parked_.failures);
   return all;
 }

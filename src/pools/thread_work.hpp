@@ -18,6 +18,7 @@
 #include "../loop.hpp"
 #include "../work.hpp"
 #include "line_pace.hpp"
+#include "short_lock.hpp"
 
 namespace leveret::core {
 
@@ -90,14 +91,15 @@ class thread_work final : public work, public std::enable_shared_from_this<threa
 
   // One a thread. `held` says which line is being run; whoever moves it on owns that line's outcome: the thread when it
   // ends, or the loop when it abandons it. A line comes into a slot once, so what is held is never held again. The
-  // mutex guards the vectors; a thread that has something to record holds it from there to the record, so that the loop
-  // never sees a line ended and not recorded.
+  // lock guards the vectors; a thread that has something to record holds it from there to the record, so that the loop
+  // never sees a line ended and not recorded. Others than the thread move `held` on under the lock only, so that the
+  // thread need not compare and swap as well while it holds it.
   struct slot {
     std::atomic<std::uint64_t> held{kIdle};
     line_pace pace;                           // the thread's own
     std::atomic<std::uint64_t> succeeded{0};  // written by the thread only
     std::uint32_t ended = 0;                  // the thread's own: lines whose outcome it owned, not yet subtracted
-    std::mutex mutex;
+    short_lock lock;
     result_collector results{{}, {}};
     std::vector<failed_line> failures;
     cache_line apart;  // from the next thread's
@@ -111,12 +113,17 @@ class thread_work final : public work, public std::enable_shared_from_this<threa
     std::vector<failed_line> failures;
   };
 
+  [[nodiscard]] static constexpr std::uint64_t without_first(std::uint64_t held) noexcept {
+    return has_rest(held) ? hold(first_of(held) + 1, end_of(held)) : kIdle;
+  }
   [[nodiscard]] slot& slot_of(std::uint32_t thread) noexcept { return slots_[threads_ == 1 ? 0 : thread]; }
   bool claim(slot& s, std::uint32_t& line, bool one_by_one) noexcept;
   /// The rest of another thread's run: what stands behind its line would wait for that.
   bool take_over(slot& s, std::uint32_t& line) noexcept;
   /// The line that ended, or kNone: it was abandoned.
   static std::uint32_t end_line(slot& s) noexcept;
+  static std::uint32_t end_line_locked(slot& s) noexcept;
+  static void count_succeeded(slot& s) noexcept;
   /// What it holds; waits while that is being claimed.
   static std::uint64_t claimed(const slot& s) noexcept;
   void record(result_collector& results, std::vector<failed_line>& failures, failed_line failure,

@@ -70,6 +70,33 @@ TEST(thread_work, every_line_is_taken_once_and_the_end_comes_once) {
   EXPECT_EQ(r.ends.load(), 1);
 }
 
+TEST(thread_work, what_is_taken_over_from_a_thread_that_records_results_runs_once) {
+  for (int round = 0; round < 20 && !HasFailure(); ++round) {
+    constexpr std::uint32_t kLines = 5'000;
+    running_work r(kLines, 4);
+    std::vector<std::atomic<int>> taken(kLines);
+    std::vector<std::thread> threads;
+    for (std::uint32_t t = 0; t < 4; ++t) {
+      threads.emplace_back([&, t] {
+        std::uint32_t line = 0;
+        while (r.w->take(t, line)) {
+          ++taken[line];
+          // Half the threads become slow now and then, and look for what others hold.
+          const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(t % 2 == 0 ? 20 : 0);
+          while (line / 64 % 2 == 0 && std::chrono::steady_clock::now() < until) continue;
+          if (!r.w->succeeded(t, "m", line + 1, "1")) ADD_FAILURE() << line << " was not its thread's";
+        }
+        r.w->leave(t);
+      });
+    }
+    for (std::thread& t : threads) t.join();
+    r.wait();
+    for (std::uint32_t line = 0; line < kLines; ++line) ASSERT_EQ(taken[line].load(), 1) << line;
+    EXPECT_EQ(count_results(r.w->take_results()), kLines);
+    r.loop_thread.stop();
+  }
+}
+
 TEST(thread_work, lines_never_started_are_given_back_when_starting_stops) {
   for (int round = 0; round < 50; ++round) {
     constexpr std::uint32_t kLines = 2'000;

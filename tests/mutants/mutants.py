@@ -104,6 +104,13 @@ MUTANTS = (
         "thread_work_test",
     ),
     Mutant(
+        "the rest of a run is taken over while its thread records a result",
+        "src/pools/thread_work.cpp",
+        "      const std::lock_guard<short_lock> lock(slots_[t].lock);\n      std::uint64_t theirs",
+        "      std::uint64_t theirs",
+        "thread_work_test",
+    ),
+    Mutant(
         "the rest of a run is forgotten when starting stops",
         "src/pools/thread_work.cpp",
         "      for (std::uint32_t i = next; i < end_of(held); ++i) unstarted_.push_back(i);\n",
