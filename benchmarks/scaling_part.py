@@ -45,7 +45,7 @@ POOLS = {
     "Python, 1 process": ("noops:app", "--processes", "1", "--threads", "1"),
 }
 """Of jobs that do nothing: the handlers, by default the C++ ones that Leveret brings, and a worker's words."""
-IDLE_JOBS = 5_000_000
+IDLE_JOBS = 20_000_000
 PYTHON_TARGET = "steps:app"
 PYTHON_STEPS = {14_000: 800}
 """The same for Python, of some 70 ns each."""

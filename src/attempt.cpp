@@ -205,7 +205,10 @@ std::string_view attempt_runner::id_of(std::uint32_t number) {
 
 void attempt_runner::run(std::string_view line, std::uint32_t index, outcome_sink& sink) {
   const message_view& m = message_;
-  who_ = {id_of(index + 1), m.id, index + 1};
+  // One by one: as a whole it is put together elsewhere, and copied in pairs of words (plain_reader::task).
+  who_.id = id_of(index + 1);
+  who_.result_id = m.id;
+  who_.result_line = index + 1;
   line_ = line;
   const auto take_id = [&](std::string_view own) {
     own_id_ = own;

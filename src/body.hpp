@@ -15,7 +15,8 @@ namespace leveret::core {
 /// `kPadding` readable zero bytes follow, which is what simdjson needs to read without bounds checks.
 ///
 /// A count of users and the bytes lie in one allocation, since a message is often freed on another thread than it was
-/// made on, where each piece is dear.
+/// made on, where each piece is dear. The memory of those that are about as long as a full batch is used again
+/// (body.cpp).
 class body {
  public:
   static constexpr std::size_t kPadding = 64;
@@ -35,7 +36,9 @@ class body {
     return *this;
   }
   ~body() {
-    if (bytes_ != nullptr && users().fetch_sub(1, std::memory_order_acq_rel) == 1) ::operator delete(bytes_ - kHead);
+    if (bytes_ != nullptr && users().fetch_sub(1, std::memory_order_acq_rel) == 1) {
+      give_back(bytes_ - kHead, kHead + size_ + kPadding);
+    }
   }
 
   /// A body of `size` bytes that the caller fills through `writable()` before sharing it.
@@ -52,11 +55,13 @@ class body {
   static constexpr std::size_t kHead = alignof(std::max_align_t);  // room for the count, and the bytes stay aligned
   static_assert(sizeof(count) <= kHead);
 
-  explicit body(std::size_t size)
-      : bytes_(static_cast<char*>(::operator new(kHead + size + kPadding)) + kHead), size_(size) {
+  explicit body(std::size_t size) : bytes_(static_cast<char*>(allocate(kHead + size + kPadding)) + kHead), size_(size) {
     new (bytes_ - kHead) count(1);
     std::memset(bytes_ + size, 0, kPadding);
   }
+
+  [[nodiscard]] static void* allocate(std::size_t bytes);
+  static void give_back(void* memory, std::size_t bytes) noexcept;
 
   [[nodiscard]] count& users() const noexcept { return *std::launder(reinterpret_cast<count*>(bytes_ - kHead)); }
 

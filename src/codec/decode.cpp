@@ -333,8 +333,8 @@ bool line_codec::state::decode(std::string_view line, decoded_job& out, refused_
   plain_job plain;
   if (!plainly.read(line, parser.doc.tape.get(), parser.doc.string_buf.get(), plain)) return decode_any(line, out, why);
   clear(out);
-  out.task = plain.task;  // as simdjson's, it outlives the line
-  out.task_number = plain.task_number;
+  out.task = plainly.task();  // as simdjson's, it outlives the line
+  out.task_number = plainly.task_number();
   out.retry_count = plain.retry_count;
   out.args = plain.args ? to_value(parser.doc, tape::kRoot) : no_args;
   out.kwargs = no_kwargs;

@@ -10,9 +10,8 @@ namespace {
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the first of eight bytes is the lowest");
 
-constexpr char kTask[] = R"({"task":")";
-constexpr char kArgs[] = R"(,"args":[)";
-constexpr char kRetryCount[] = R"(,"retry_count":)";
+constexpr char kArgsKey[] = R"(,"args":[)";
+constexpr char kRetryCountKey[] = R"(,"retry_count":)";
 constexpr char kFirstAttempt[] = R"(,"retry_count":0})";
 constexpr std::ptrdiff_t kMostDigits = 18;  // any such number fits into 64 bits; behind them another digit is no comma
 
@@ -205,13 +204,11 @@ bool plain_reader::read(std::string_view line, std::uint64_t* words, std::uint8_
   if (!begins_as_last(line) && !read_head(line)) return false;
   reader from(line);
   from.skip(head_size_);
-  out.task = {head_ + sizeof kTask - 1, task_size_};
-  out.task_number = task_number_;
-  out.args = from.take(kArgs);
+  out.args = from.take(kArgsKey);
   if (out.args && !read_arguments(from, writer(words, strings))) return false;
   std::int64_t retry_count = 0;
   if (!from.take_end(kFirstAttempt)) {
-    if (!from.take(kRetryCount) || !from.integer(retry_count) || !from.take('}') || !from.at_end()) return false;
+    if (!from.take(kRetryCountKey) || !from.integer(retry_count) || !from.take('}') || !from.at_end()) return false;
     if (retry_count < 0 || retry_count > kMaxRetryCount) return false;
   }
   out.retry_count = static_cast<std::uint32_t>(retry_count);

@@ -14,9 +14,8 @@ namespace leveret::core {
 
 inline constexpr std::size_t kMostPlainBytes = 512;
 
+/// What a line says behind its task.
 struct plain_job {
-  std::string_view task;          ///< the reader's, until it reads a line that begins otherwise
-  std::uint64_t task_number = 0;  ///< one more with each line that begins otherwise than the one before
   std::uint32_t retry_count = 0;
   bool args = false;  ///< they are on the tape (values.hpp), from its second word on
 };
@@ -28,7 +27,15 @@ class plain_reader {
   /// for a line of kMostPlainBytes. At most body::kPadding bytes behind the line are read.
   [[nodiscard]] bool read(std::string_view line, std::uint64_t* words, std::uint8_t* strings, plain_job& out) noexcept;
 
+  /// Of the line that was read last. Not in plain_job: a pair of words that was only just written and is copied as one
+  /// is waited for until everything before it is done, handlers included. It is the reader's, until it reads a line
+  /// that begins otherwise.
+  [[nodiscard]] std::string_view task() const noexcept { return {head_ + sizeof kTask - 1, task_size_}; }
+  /// One more with each line that begins otherwise than the one before.
+  [[nodiscard]] std::uint64_t task_number() const noexcept { return task_number_; }
+
  private:
+  static constexpr char kTask[] = R"({"task":")";
   [[nodiscard]] bool begins_as_last(std::string_view line) const noexcept;
   [[nodiscard]] bool read_head(std::string_view line) noexcept;
 

@@ -186,9 +186,19 @@ class pool_child::jobs_of_child final : public job_control {
   explicit jobs_of_child(pool_child& child) : child_(child) {}
 
   [[nodiscard]] bool is_cancelled(std::string_view job_id) const override {
+    const std::uint64_t all = child_.state_.header().cancelled.load(std::memory_order_acquire);
+    return all != 0 && is_among(all, job_id);
+  }
+  void progress(std::string_view job_id, std::string_view reply, std::string_view body) override {
+    const std::lock_guard<std::mutex> lock(child_.parked_mutex_);
+    child_.parked_out_.progress(job_id, reply, body);
+    child_.parked_out_.notify();
+  }
+
+ private:
+  // Apart, so that where nothing is cancelled its frame is not paid for with each job.
+  [[nodiscard, gnu::noinline]] bool is_among(std::uint64_t all, std::string_view job_id) const {
     const shared_header& h = child_.state_.header();
-    const std::uint64_t all = h.cancelled.load(std::memory_order_acquire);
-    if (all == 0) return false;
     if (all != seen_.load(std::memory_order_acquire)) {
       const std::lock_guard<std::mutex> lock(mutex_);
       const std::uint64_t oldest = all > kCancelledIds ? all - kCancelledIds : 0;
@@ -200,13 +210,7 @@ class pool_child::jobs_of_child final : public job_control {
     }
     return cancelled_.contains(job_id);
   }
-  void progress(std::string_view job_id, std::string_view reply, std::string_view body) override {
-    const std::lock_guard<std::mutex> lock(child_.parked_mutex_);
-    child_.parked_out_.progress(job_id, reply, body);
-    child_.parked_out_.notify();
-  }
 
- private:
   pool_child& child_;
   mutable std::mutex mutex_;  // taken by whoever reads new ids
   mutable std::atomic<std::uint64_t> seen_{0};
@@ -300,14 +304,17 @@ void pool_child::serve(std::uint32_t thread) {
   {
     attempt_runner runner(settings_, *clock_);
     std::uint64_t next[kLanes] = {};
+    bool woken = false;
     while (!retired()) {
       const std::uint32_t rung = lane.bell.load(std::memory_order_acquire);
-      if (lane_ == kAllLane && run_lane(kFirstLane, next[kFirstLane], number, runner)) continue;
-      if (run_lane(lane_, next[lane_], number, runner)) continue;
+      if (lane_ == kAllLane && run_lane(kFirstLane, next[kFirstLane], number, runner, woken)) continue;
+      if (run_lane(lane_, next[lane_], number, runner, woken)) continue;
       if (state_.header().closed.load(std::memory_order_acquire) != 0 || retired()) break;
       runner.rest();
       futex_wait(lane.bell, rung);
+      woken = true;
     }
+    if (woken) futex_wake(lane.bell, 1);  // it may have been meant for a thread that goes on
   }
   this_writer = nullptr;
   const std::lock_guard<std::mutex> lock(ended_mutex_);
@@ -315,7 +322,8 @@ void pool_child::serve(std::uint32_t thread) {
   ended_.notify_all();
 }
 
-bool pool_child::run_lane(std::uint32_t number, std::uint64_t& next, std::uint32_t writer, attempt_runner& runner) {
+bool pool_child::run_lane(std::uint32_t number, std::uint64_t& next, std::uint32_t writer, attempt_runner& runner,
+                          bool& woken) {
   shared_lane& lane = state_.header().lanes[number];
   next = std::max(next, lane.head.load(std::memory_order_acquire));
   if (next >= lane.tail.load(std::memory_order_acquire)) return false;
@@ -325,13 +333,26 @@ bool pool_child::run_lane(std::uint32_t number, std::uint64_t& next, std::uint32
   w.at.store(key, std::memory_order_seq_cst);
   bool all = true;
   if (entry.key.load(std::memory_order_seq_cst) == key) {
-    all = run_block(writer, runner, state_.block(entry.block.load(std::memory_order_relaxed)), key);
+    const block_view block = state_.block(entry.block.load(std::memory_order_relaxed));
+    if (woken) wake_next(lane, next, block, woken);
+    all = run_block(writer, runner, block, key);
   }
   w.at.store(0, std::memory_order_release);
   if (!all) return true;  // retired, or something else goes first
   std::uint64_t expected = next++;
   lane.head.compare_exchange_strong(expected, expected + 1, std::memory_order_acq_rel);
   return true;
+}
+
+// One at a time, as in thread_pool: who is woken for a burst of quick lines mostly finds that the others have done
+// them. A thread that dies or is stopped before it does this leaves the rest asleep until the pool's next tick.
+void pool_child::wake_next(const shared_lane& lane, std::uint64_t number, block_view block, bool& woken) noexcept {
+  const shared_block& head = block.head();
+  const std::uint32_t started = head.cursor.load(std::memory_order_relaxed);
+  if (started >= head.lines) return;  // what it was woken for is behind this block
+  woken = false;
+  const bool more = started + 1 < head.lines || lane.tail.load(std::memory_order_relaxed) > number + 1;
+  if (more) futex_wake(state_.header().lanes[lane_].bell, 1);
 }
 
 bool pool_child::something_goes_first(std::uint32_t lane) const noexcept {

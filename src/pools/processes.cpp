@@ -300,7 +300,7 @@ bool process_pool::place_one(std::uint32_t lane_number, const waiting_lines& wha
   entry.block.store(*at, std::memory_order_relaxed);
   entry.key.store(key, std::memory_order_seq_cst);
   lane.tail.store(number + 1, std::memory_order_release);
-  ring(lane_number, lines > 1 ? INT_MAX : 1);
+  ring(lane_number, 1);  // who wakes wakes the next, if there is more to start
   return true;
 }
 

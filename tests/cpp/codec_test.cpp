@@ -67,7 +67,7 @@ TEST(Decode, WhatIsWrittenIsPlain) {
     plain_reader reader;
     plain_job read;
     EXPECT_TRUE(reader.read(std::string_view(line).substr(0, size), words.data(), strings.data(), read)) << line;
-    EXPECT_EQ(read.task, "work");
+    EXPECT_EQ(reader.task(), "work");
   }
 }
 

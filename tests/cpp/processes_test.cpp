@@ -451,6 +451,19 @@ TEST(processes, a_slow_job_among_quick_ones_keeps_none_of_them_from_the_other_th
   }
 }
 
+TEST(processes, a_message_of_slow_jobs_wakes_as_many_threads_as_it_needs) {
+  process_settings settings = settings_for(2, 2);
+  settings.tick = 1h;  // it would wake them all
+  session s(settings);
+  for (int round = 0; round < 20 && !HasFailure(); ++round) {
+    gate slow;
+    const auto w = s.run(repeated(slow.job(), 5));
+    s.until_running(w, 4);
+    slow.open();
+    EXPECT_EQ(s.wait(w).succeeded, 5U);
+  }
+}
+
 TEST(processes, what_a_thread_took_and_did_not_start_is_given_back_too) {
   session s(settings_for(1, 1));
   for (int before = 100; before < 116; ++before) {

