@@ -39,7 +39,10 @@ class Sends:
         self._lock = threading.Lock()
         self.shared: dict[str, tuple[Outcomes, int]] = {}
         """By message id: the record, and how many of its jobs have their `Job` already."""
-        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopSends] = weakref.WeakKeyDictionary()
+        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopSends] = weakref.WeakKeyDictionary()
+        self._last: LoopSends | None = None
+        self._recent: tuple[str, str, weakref.ref[Outcomes]] | None = None
+        """Of jobs whose results nobody wants: the message and the task that were told last, and their record."""
 
     def job(  # noqa: PLR0913, PLR0917 - what a send knows
         self,
@@ -58,8 +61,16 @@ class Sends:
         """
         if jobs == 0:
             return Job(app.outcomes(client, task, settings, returns, [(message, 1)], stored=True), 0, line)
-        if jobs == 1 or not settings.want_results:
+        if jobs == 1:
             return Job(app.outcomes(client, task, settings, returns, [(message, jobs)]), 0, line)
+        if not settings.want_results:
+            # Nothing comes back: two records of one message do no harm, and other tasks' jobs may be in it.
+            recent = self._recent
+            outcomes = recent[2]() if recent is not None and recent[0] == message and recent[1] == task else None
+            if outcomes is None:
+                outcomes = app.outcomes(client, task, settings, returns, [(message, jobs)])
+                self._recent = (message, task, weakref.ref(outcomes))
+            return Job(outcomes, 0, line)
         with self._lock:
             known = self.shared.get(message)
             outcomes, told = known or (app.outcomes(client, task, settings, returns, [(message, jobs)]), 0)
@@ -69,49 +80,21 @@ class Sends:
                 self.shared[message] = (outcomes, told + 1)
         return Job(outcomes, 0, line)
 
-    async def send(  # noqa: PLR0913, PLR0917 - as `job`
-        self,
-        app: App,
-        writer: LineWriter,
-        task: str,
-        settings: Settings,
-        returns: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        once: Claim | None,
-    ) -> Job[Any]:
-        """Send one job from an event loop; return its `Job` once it is durable. Raises as `Sender.send`."""
+    def of_loop(self) -> LoopSends:
+        """Return what the running event loop sends."""
         import asyncio
 
         loop = asyncio.get_running_loop()
-        sends = self._loops.get(loop)
-        if sends is None:
-            sends = self._loops[loop] = _LoopSends(loop)
-        client = app.connected
-        if client is None or sends.connecting:
-            client = await sends.connect(app)
-        future: asyncio.Future[Job[Any]] = loop.create_future()
-        ticket = sends.expect((future, app, client, task, settings, returns))
-        try:
-            client.send_soon(
-                writer,
-                args,
-                kwargs,
-                settings.queue,
-                settings.delay_ms,
-                settings.want_results,
-                sends.queue,
-                ticket,
-                once,
-                settings.shards,
-            )
-        except BaseException:
-            sends.expected.pop(ticket)
-            raise
-        return await future
+        sends = self._last  # nearly always; the dictionary costs a tenth of a send
+        if sends is None or sends.loop() is not loop:
+            sends = self._loops.get(loop)
+            if sends is None:
+                sends = self._loops[loop] = LoopSends(loop)
+            self._last = sends
+        return sends
 
 
-class _LoopSends:
+class LoopSends:
     """What one event loop has sent and waits for. Of that loop's thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -119,8 +102,10 @@ class _LoopSends:
 
         from leveret import _core
 
+        self.loop = weakref.ref(loop)
+        """It keeps this; not the other way round."""
         self.queue = _core.SentQueue()
-        self.expected: dict[int, _Expected] = {}
+        self._expected: dict[int, _Expected] = {}
         self.connecting = 0
         """How many wait for the connection."""
         self._connect = asyncio.Lock()
@@ -139,15 +124,45 @@ class _LoopSends:
         finally:
             self.connecting -= 1
 
-    def expect(self, who: _Expected) -> int:
-        """Have a future end for the ticket that is returned."""
-        self._last += 1
-        self.expected[self._last] = who
-        return self._last
+    def send(  # noqa: PLR0913, PLR0917 - as `job`
+        self,
+        app: App,
+        client: Client,
+        writer: LineWriter,
+        task: str,
+        settings: Settings,
+        returns: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        once: Claim | None,
+    ) -> asyncio.Future[Job[Any]]:
+        """Send one job; return what has its `Job` once it is durable. Raises as `Sender.send`."""
+        loop = self.loop()
+        assert loop is not None  # noqa: S101 - for the type checker: it runs
+        future: asyncio.Future[Job[Any]] = loop.create_future()
+        self._last = ticket = self._last + 1
+        self._expected[ticket] = (future, app, client, task, settings, returns)
+        try:
+            client.send_soon(
+                writer,
+                args,
+                kwargs,
+                settings.queue,
+                settings.delay_ms,
+                settings.want_results,
+                self.queue,
+                ticket,
+                once,
+                settings.shards,
+            )
+        except BaseException:
+            del self._expected[ticket]
+            raise
+        return future
 
     def _take(self) -> None:
         for ticket, message, line, jobs, error in self.queue.take():
-            future, app, client, task, settings, returns = self.expected.pop(ticket)
+            future, app, client, task, settings, returns = self._expected.pop(ticket)
             if error is not None:
                 if not future.done():
                     future.set_exception(error)

@@ -404,7 +404,11 @@ class Sender(Generic[P, C]):
         writer, compiled = self._ready()
         settings = self.settings.placed(self.name, args, kwargs)
         once = None if settings.once is None else self._claim(settings.once, writer, args, kwargs)
-        return await app.sends.send(app, writer, self.name, settings, compiled.returns, args, kwargs, once)
+        sends = app.sends.of_loop()
+        client = app.connected
+        if client is None or sends.connecting:
+            client = await sends.connect(app)
+        return await sends.send(app, client, writer, self.name, settings, compiled.returns, args, kwargs, once)
 
     @overload
     def send_many(self: Sender[P, Coroutine[Any, Any, R]], jobs: Iterable[Args[P]], /) -> Jobs[R]: ...

@@ -104,6 +104,30 @@ def test_jobs_of_other_tasks_and_without_results_keep_apart(app: leveret.App) ->
     asyncio.run(send_all())
 
 
+def test_jobs_of_two_tasks_whose_results_nobody_wants_share_messages_and_know_their_own_task(
+    app: leveret.App,
+) -> None:
+    @app.task(ignore_result=True)
+    def one(n: int) -> None:
+        """Do nothing."""
+
+    @app.task(ignore_result=True)
+    def two(n: int) -> None:
+        """Do nothing."""
+
+    async def send_all() -> list[leveret.Job[None]]:
+        await asyncio.to_thread(app.client)
+        return await asyncio.gather(*((one, two)[n // 3 % 2].send_async(n) for n in range(300)))
+
+    for _ in range(2):  # by another loop
+        jobs = asyncio.run(send_all())
+        assert len({job.id for job in jobs}) == 300
+        assert len({job.id.partition("/")[0] for job in jobs}) < 100
+        for n, job in enumerate(jobs):
+            with pytest.raises(leveret.Unsupported, match=f'"{job.id}" .*{("one", "two")[n // 3 % 2]}"'):
+                job.result(1)
+
+
 def test_a_send_whose_caller_went_away_is_sent_and_its_neighbours_have_their_results(app: leveret.App) -> None:
     ran: list[int] = []
 
