@@ -41,7 +41,10 @@ def codec() -> str:
     """Build the program that reads lines as a worker does; return its path."""
     program = ROOT / "build/bench/codec"
     program.parent.mkdir(parents=True, exist_ok=True)
-    sources = [str(path) for path in (ROOT / "benchmarks/codec.cpp", *sorted(ROOT.glob("src/codec/*.cpp")))]
+    sources = [
+        str(path)
+        for path in (ROOT / "benchmarks/codec.cpp", ROOT / "src/body.cpp", *sorted(ROOT.glob("src/codec/*.cpp")))
+    ]
     command = ["g++", "-std=c++17", "-O3", "-DNDEBUG", "-Isrc", "-Iinclude", *sources, "-lsimdjson", "-o", str(program)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     if done.returncode != 0:
