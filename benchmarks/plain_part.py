@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SOURCE = Path(__file__).resolve().parent / "plain/rabbitmq_c.cpp"
 PLAIN = "rabbitmq-c"
 BATCHED = 10_000_000
-SINGLE = 50_000
+SINGLE = 200_000
 THREADS = "4"
 PREFETCH = "1000"
 """As the plain program's."""

@@ -15,7 +15,7 @@ namespace leveret::core {
 /// `kPadding` readable zero bytes follow, which is what simdjson needs to read without bounds checks.
 ///
 /// A count of users and the bytes lie in one allocation, since a message is often freed on another thread than it was
-/// made on, where each piece is dear. The memory of those that are about as long as a full batch is used again
+/// made on, where each piece is dear. The memory of those of half a full batch or more is used again
 /// (body.cpp).
 class body {
  public:

@@ -89,6 +89,9 @@ class Sends:
         if sends is None or sends.loop() is not loop:
             sends = self._loops.get(loop)
             if sends is None:
+                # What a closed loop's sends still wait for would keep it: their futures.
+                for closed in [each for each in list(self._loops) if each.is_closed()]:
+                    self._loops.pop(closed, None)
                 sends = self._loops[loop] = LoopSends(loop)
             self._last = sends
         return sends
@@ -103,7 +106,7 @@ class LoopSends:
         from leveret import _core
 
         self.loop = weakref.ref(loop)
-        """It keeps this; not the other way round."""
+        """Weak, since what is known by a loop is not to keep it. While sends wait for answers, their futures do."""
         self.queue = _core.SentQueue()
         self._expected: dict[int, _Expected] = {}
         self.connecting = 0

@@ -345,14 +345,16 @@ bool pool_child::run_lane(std::uint32_t number, std::uint64_t& next, std::uint32
 }
 
 // One at a time, as in thread_pool: who is woken for a burst of quick lines mostly finds that the others have done
-// them. A thread that dies or is stopped before it does this leaves the rest asleep until the pool's next tick.
+// them. It stays the one that is to wake the next until it has done so, or sleeps again: what it looks at may be the
+// last line of one block while another waits in another lane. One that dies or is stopped before that leaves the rest
+// asleep until the pool's next tick.
 void pool_child::wake_next(const shared_lane& lane, std::uint64_t number, block_view block, bool& woken) noexcept {
   const shared_block& head = block.head();
-  const std::uint32_t started = head.cursor.load(std::memory_order_relaxed);
-  if (started >= head.lines) return;  // what it was woken for is behind this block
+  const bool more = head.cursor.load(std::memory_order_relaxed) + 1 < head.lines ||
+                    lane.tail.load(std::memory_order_relaxed) > number + 1;
+  if (!more) return;
   woken = false;
-  const bool more = started + 1 < head.lines || lane.tail.load(std::memory_order_relaxed) > number + 1;
-  if (more) futex_wake(state_.header().lanes[lane_].bell, 1);
+  futex_wake(state_.header().lanes[lane_].bell, 1);
 }
 
 bool pool_child::something_goes_first(std::uint32_t lane) const noexcept {

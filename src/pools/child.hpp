@@ -48,7 +48,7 @@ class pool_child {
 
   void serve(std::uint32_t thread);
   /// Runs lines of the lane's next block, which is behind `next`. False: there is none. `woken`: since it was, the
-  /// thread has found nothing to start.
+  /// thread has woken nobody.
   bool run_lane(std::uint32_t number, std::uint64_t& next, std::uint32_t writer, attempt_runner& runner, bool& woken);
   void wake_next(const shared_lane& lane, std::uint64_t number, block_view block, bool& woken) noexcept;
   [[nodiscard]] bool something_goes_first(std::uint32_t lane) const noexcept;

@@ -397,11 +397,13 @@ void process_pool::tick() {
   leaving_.erase(still, leaving_.end());
   // A child may have died, or been stopped, between an outcome and its notice, or with the one wake-up for a line.
   look();
+  bool waits[kLanes] = {};
   for (const auto& [key, block] : placed_) {
-    if (block.view.head().cursor.load(std::memory_order_relaxed) < block.view.head().lines) {
-      ring(lane_of(key), INT_MAX);
-      break;
-    }
+    const shared_block& head = block.view.head();
+    if (head.cursor.load(std::memory_order_relaxed) < head.lines) waits[lane_of(key)] = true;
+  }
+  for (std::uint32_t lane = 0; lane < kLanes; ++lane) {
+    if (waits[lane]) ring(lane, INT_MAX);
   }
   if (closing_) return;
   pass_on_rests();

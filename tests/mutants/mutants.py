@@ -127,8 +127,8 @@ MUTANTS = (
     Mutant(
         "who is woken wakes nobody else",
         "src/pools/child.cpp",
-        "  if (more) futex_wake(",
-        "  if (more && started > head.lines) futex_wake(",
+        "  woken = false;\n  futex_wake(state_.header().lanes[lane_].bell, 1);\n}",
+        "  woken = false;\n}",
         "processes_test",
         also=("pool_child",),
     ),

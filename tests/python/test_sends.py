@@ -6,6 +6,7 @@ import asyncio
 import gc
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING
 
 import leveret
@@ -126,6 +127,57 @@ def test_jobs_of_two_tasks_whose_results_nobody_wants_share_messages_and_know_th
         for n, job in enumerate(jobs):
             with pytest.raises(leveret.Unsupported, match=f'"{job.id}" .*{("one", "two")[n // 3 % 2]}"'):
                 job.result(1)
+
+
+def test_loops_of_several_threads_take_turns_and_are_not_kept(app: leveret.App) -> None:
+    @app.task(ignore_result=True)
+    def note(n: int) -> None:
+        """Do nothing."""
+
+    ids: list[str] = []
+    loops: list[weakref.ref[asyncio.AbstractEventLoop]] = []
+
+    async def send_some(first: int) -> None:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        for n in range(first, first + 40):
+            jobs = await asyncio.gather(note.send_async(n), note.send_async(n))
+            ids.extend(job.id for job in jobs)
+
+    for _ in range(3):
+        threads = [threading.Thread(target=asyncio.run, args=(send_some(100 * n),)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(set(ids)) == len(ids) == 3 * 4 * 80
+    gc.collect()
+    assert [loop for loop in loops if loop() is not None] == []
+
+
+def test_a_loop_that_closed_amid_its_sends_is_not_kept_either(app: leveret.App) -> None:
+    @app.task(ignore_result=True)
+    def note(n: int) -> None:
+        """Do nothing."""
+
+    loops: list[weakref.ref[asyncio.AbstractEventLoop]] = []
+
+    async def send_and_leave(jobs: int) -> None:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        await asyncio.to_thread(app.client)
+        for n in range(jobs):
+            asyncio.ensure_future(note.send_async(n))  # noqa: RUF006 - it is to be left
+        await asyncio.sleep(0)  # all are on their way
+
+    asyncio.run(send_and_leave(20))
+    asyncio.run(send_and_leave(20))
+    asyncio.run(send_and_leave(0))
+
+    async def send() -> None:
+        await note.send_async(1)
+
+    asyncio.run(send())
+    gc.collect()
+    assert [loop for loop in loops if loop() is not None] == []
 
 
 def test_a_send_whose_caller_went_away_is_sent_and_its_neighbours_have_their_results(app: leveret.App) -> None:
