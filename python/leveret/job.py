@@ -15,8 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Iterator
     from datetime import timedelta
 
+    from leveret._core import Client
+    from leveret.app import App
     from leveret.errors import JobFailed
     from leveret.results import Outcomes
+    from leveret.tasks import Settings
+
+    Sent = tuple[App, Client, str, Settings, Any, list[tuple[str, int]]]
+    """What `App.outcomes` makes the record of a send of: whose app, and its arguments."""
 
 __all__ = ["Job", "Jobs", "Progress", "refuse_in_loop"]
 
@@ -41,18 +47,28 @@ class Job(Generic[C]):
     `await job` gives its result inside an event loop, `job.result()` elsewhere.
     """
 
-    __slots__ = ("_line", "_message", "_outcomes")
+    __slots__ = ("_line", "_message", "_record")
 
-    def __init__(self, outcomes: Outcomes, message: int, line: int) -> None:
+    def __init__(self, record: Outcomes | Sent, message: int, line: int) -> None:
         """Made by `send`; not by hand."""
-        self._outcomes = outcomes
+        self._record = record
         self._message = message
         self._line = line
 
     @property
+    def _outcomes(self) -> Outcomes:
+        record = self._record
+        if isinstance(record, tuple):
+            record = self._record = record[0].outcomes(*record[1:])
+        return record
+
+    @property
     def id(self) -> str:
         """The job's id: `<message id>/<line>`, unique for ever."""
-        return self._outcomes.job_id(self._message, self._line)
+        record = self._record
+        if isinstance(record, tuple):
+            return f"{record[-1][self._message][0]}/{self._line}"
+        return record.job_id(self._message, self._line)
 
     @property
     def task(self) -> str:

@@ -41,8 +41,6 @@ class Sends:
         """By message id: the record, and how many of its jobs have their `Job` already."""
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopSends] = weakref.WeakKeyDictionary()
         self._last: LoopSends | None = None
-        self._recent: tuple[str, str, weakref.ref[Outcomes]] | None = None
-        """Of jobs whose results nobody wants: the message and the task that were told last, and their record."""
 
     def job(  # noqa: PLR0913, PLR0917 - what a send knows
         self,
@@ -61,16 +59,10 @@ class Sends:
         """
         if jobs == 0:
             return Job(app.outcomes(client, task, settings, returns, [(message, 1)], stored=True), 0, line)
+        if not settings.want_results:  # most are never asked for anything: what could answer is made when one is
+            return Job((app, client, task, settings, returns, [(message, jobs)]), 0, line)
         if jobs == 1:
             return Job(app.outcomes(client, task, settings, returns, [(message, jobs)]), 0, line)
-        if not settings.want_results:
-            # Nothing comes back: two records of one message do no harm, and other tasks' jobs may be in it.
-            recent = self._recent
-            outcomes = recent[2]() if recent is not None and recent[0] == message and recent[1] == task else None
-            if outcomes is None:
-                outcomes = app.outcomes(client, task, settings, returns, [(message, jobs)])
-                self._recent = (message, task, weakref.ref(outcomes))
-            return Job(outcomes, 0, line)
         with self._lock:
             known = self.shared.get(message)
             outcomes, told = known or (app.outcomes(client, task, settings, returns, [(message, jobs)]), 0)
