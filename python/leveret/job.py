@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from leveret.results import Outcomes
     from leveret.tasks import Settings
 
-    Sent = tuple[App, Client, str, Settings, Any, list[tuple[str, int]]]
-    """What `App.outcomes` makes the record of a send of: whose app, and its arguments."""
+    Sent = tuple[App, Client, str, Settings, Any, str, int]
+    """What the record of a send is made of: as `App.outcomes`, with its message's id and how many jobs that has."""
 
 __all__ = ["Job", "Jobs", "Progress", "refuse_in_loop"]
 
@@ -59,7 +59,8 @@ class Job(Generic[C]):
     def _outcomes(self) -> Outcomes:
         record = self._record
         if isinstance(record, tuple):
-            record = self._record = record[0].outcomes(*record[1:])
+            app, client, task, settings, returns, message, jobs = record
+            record = self._record = app.outcomes(client, task, settings, returns, [(message, jobs)])
         return record
 
     @property
@@ -67,7 +68,7 @@ class Job(Generic[C]):
         """The job's id: `<message id>/<line>`, unique for ever."""
         record = self._record
         if isinstance(record, tuple):
-            return f"{record[-1][self._message][0]}/{self._line}"
+            return f"{record[5]}/{self._line}"
         return record.job_id(self._message, self._line)
 
     @property

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from leveret._core import Client, LineWriter
     from leveret.app import App
+    from leveret.job import Sent
     from leveret.once import Claim
     from leveret.results import Outcomes
     from leveret.tasks import OneSend, Settings
@@ -60,7 +61,7 @@ class Sends:
         if jobs == 0:
             return Job(app.outcomes(client, task, settings, returns, [(message, 1)], stored=True), 0, line)
         if not settings.want_results:  # most are never asked for anything: what could answer is made when one is
-            return Job((app, client, task, settings, returns, [(message, jobs)]), 0, line)
+            return Job((app, client, task, settings, returns, message, jobs), 0, line)
         if jobs == 1:
             return Job(app.outcomes(client, task, settings, returns, [(message, jobs)]), 0, line)
         with self._lock:
@@ -156,6 +157,7 @@ class LoopSends:
         return future
 
     def _take(self) -> None:
+        sent: Sent | None = None  # of jobs whose results nobody wants, one for those of a task that come together
         for ticket, message, line, jobs, error in self.queue.take():
             future, app, client, task, settings, returns = self._expected.pop(ticket)
             if error is not None:
@@ -163,7 +165,12 @@ class LoopSends:
                     future.set_exception(error)
                 continue
             # Also for one who waits no longer: those who share its message count on it.
-            job = app.sends.job(app, client, task, settings, returns, message, line, jobs)
+            if jobs == 0 or settings.want_results:
+                job: Job[Any] = app.sends.job(app, client, task, settings, returns, message, line, jobs)
+            else:
+                if sent is None or sent[5] != message or sent[2] != task:
+                    sent = (app, client, task, settings, returns, message, jobs)
+                job = Job(sent, 0, line)
             if not future.done():
                 future.set_result(job)
 
