@@ -108,11 +108,11 @@ class client_handle {
 
 using wanted_claim = std::optional<std::tuple<std::string, int, std::int64_t>>;
 
-core::envelope make_envelope(const std::string& queue, std::int64_t delay_ms, bool want_results, std::uint32_t shards,
+core::envelope make_envelope(std::string queue, std::int64_t delay_ms, bool want_results, std::uint32_t shards,
                              const wanted_claim& once = std::nullopt) {
   core::envelope e;
   e.shards = shards;
-  e.queue = queue;
+  e.queue = std::move(queue);
   if (delay_ms > 0) {
     e.due = core::wall_clock_now() + delay_ms;
   }
@@ -141,12 +141,12 @@ std::string group_of(const line_writer& writer, bool want_results) {
 
 /// Gives (message id, line, jobs of the message); 0 jobs: nothing was stored, and this is where the first one is.
 nb::tuple send(const client_handle& self, const line_writer& writer, const nb::tuple& args, const nb::dict& kwargs,
-               const std::string& queue, std::int64_t delay_ms, bool want_results, const wanted_claim& once,
+               std::string queue, std::int64_t delay_ms, bool want_results, const wanted_claim& once,
                std::uint32_t shards) {
   text_buffer line;
   if (!writer.write(line, args.ptr(), kwargs.ptr())) throw nb::python_error();
   const std::shared_ptr<core::client> client = self.get();
-  const core::envelope e = make_envelope(queue, delay_ms, want_results, shards, once);
+  const core::envelope e = make_envelope(std::move(queue), delay_ms, want_results, shards, once);
   core::sent_job sent;
   {
     const nb::gil_scoped_release released;
@@ -172,12 +172,13 @@ nb::tuple send_line(const client_handle& self, const nb::bytes& line, const std:
 }
 
 void send_soon(const client_handle& self, const line_writer& writer, const nb::tuple& args, const nb::dict& kwargs,
-               const std::string& queue, std::int64_t delay_ms, bool want_results, const sent_queue& into,
+               std::string queue, std::int64_t delay_ms, bool want_results, const sent_queue& into,
                std::uint64_t ticket, const wanted_claim& once, std::uint32_t shards) {
   text_buffer line;
   if (!writer.write(line, args.ptr(), kwargs.ptr())) throw nb::python_error();
-  self.get()->send_soon(make_envelope(queue, delay_ms, want_results, shards, once), group_of(writer, want_results),
-                        line.view(), [to = into.shared(), ticket](core::sent_job job, std::exception_ptr failed) {
+  self.get()->send_soon(make_envelope(std::move(queue), delay_ms, want_results, shards, once),
+                        group_of(writer, want_results), line.view(),
+                        [to = into.shared(), ticket](core::sent_job job, std::exception_ptr failed) {
                           to->put({ticket, std::move(job), std::move(failed)});
                         });
 }

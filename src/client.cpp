@@ -59,6 +59,8 @@ struct client::state {
 
   [[nodiscard]] clock::time_point publish_deadline() const { return clock::now() + options.publish_deadline; }
 
+  /// One job to the coalescer. Throws closed, and as check_claims.
+  void hand_over(const envelope& e, std::string_view group, std::string_view line, coalescer::on_sent then);
   void check_open() {
     const std::lock_guard<std::mutex> lock(mutex);
     if (closed) throw leveret::closed("the connection to " + broker->where() + " was closed; open a new one");
@@ -330,27 +332,30 @@ published client::publish(const envelope& e, std::string_view lines, std::uint32
 
 sent_job client::send(const envelope& e, std::string_view group, std::string_view line) {
   state& s = *state_;
-  relay::runner sender;
-  sent_job sent;
-  std::exception_ptr failed;
-  s.broker->lend_thread([&] {
-    send_soon(e, group, line, [&](sent_job job, std::exception_ptr why) {
-      sent = std::move(job);
-      failed = std::move(why);
-      s.senders.answered(sender);
-    });
-  });
-  s.senders.wait(sender);
-  if (failed) std::rethrow_exception(failed);
-  return sent;
+  struct {
+    relay& senders;
+    relay::runner sender;
+    sent_job job;
+    publish_outcome outcome;
+  } answer{s.senders, {}, {}, {}};
+  // By reference, as all that is not worth an allocation for each job.
+  const auto hand_over = [&] {
+    s.hand_over(e, group, line,
+                [&answer](const published& message, std::uint32_t number, const publish_outcome& outcome) {
+                  answer.job = {message, number, outcome.existing};
+                  answer.outcome = outcome;
+                  answer.senders.answered(answer.sender);
+                });
+  };
+  s.broker->lend_thread(std::cref(hand_over));
+  s.senders.wait(answer.sender);
+  if (answer.outcome.status != publish_status::accepted) throw_outcome(answer.outcome);
+  return std::move(answer.job);
 }
 
 void client::send_soon(const envelope& e, std::string_view group, std::string_view line,
                        std::function<void(sent_job, std::exception_ptr)> then) {
-  state& s = *state_;
-  s.check_open();
-  if (!e.once.key.empty()) s.check_claims();
-  const bool taken = s.one_by_one.send(
+  state_->hand_over(
       e, group, line,
       [then = std::move(then)](const published& message, std::uint32_t number, const publish_outcome& outcome) {
         std::exception_ptr failed;
@@ -363,7 +368,15 @@ void client::send_soon(const envelope& e, std::string_view group, std::string_vi
         }
         then({message, number, outcome.existing}, failed);
       });
-  if (!taken) throw leveret::closed("the connection to " + s.broker->where() + " was closed; open a new one");
+}
+
+void client::state::hand_over(const envelope& e, std::string_view group, std::string_view line,
+                              coalescer::on_sent then) {
+  check_open();
+  if (!e.once.key.empty()) check_claims();
+  if (!one_by_one.send(e, group, line, std::move(then))) {
+    throw leveret::closed("the connection to " + broker->where() + " was closed; open a new one");
+  }
 }
 
 std::unique_ptr<batch_publisher> client::start_batch(const envelope& e) {

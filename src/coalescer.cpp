@@ -21,13 +21,13 @@ bool coalescer::send(const envelope& e, std::string_view group, std::string_view
   if (closed_) return false;
   const bool ordered = is_ordered(e.queue);
   const bool alone = e.due != 0 || e.priority != 0 || (!e.once.key.empty() && !ordered);
-  std::string key = e.queue;
+  key_ = e.queue;
   if (!ordered) {
-    key += e.want_results ? '\x01' : '\x02';
-    key += group;
+    key_ += e.want_results ? '\x01' : '\x02';
+    key_ += group;
   }
-  if (alone) key += '\x01' + std::to_string(++alone_);
-  const lanes::iterator at = lanes_.try_emplace(std::move(key)).first;
+  if (alone) key_ += '\x01' + std::to_string(++alone_);
+  const lanes::iterator at = lanes_.try_emplace(key_).first;
   lane& l = at->second;
   l.ordered = ordered;
   add(l, e, group, line, std::move(then));
@@ -37,7 +37,7 @@ bool coalescer::send(const envelope& e, std::string_view group, std::string_view
     publish_waiting(at, l.on_their_way == 0 && !l.holding);
   } else if (!l.holding && l.on_their_way == 0) {
     if (linger_.count() > 0 && !alone) {
-      hold(at, linger_, SIZE_MAX);
+      hold(at, linger_, linger_, SIZE_MAX);
     } else {
       publish_waiting(at);
     }
@@ -60,6 +60,7 @@ void coalescer::add(lane& l, const envelope& e, std::string_view group, std::str
   l.waiting.back().lines += line;
   l.waiting.back().senders.push_back(std::move(then));
   ++l.jobs;
+  if (l.holding) l.came = loop_.now();
 }
 
 bool coalescer::has_full(const lane& l) const noexcept {
@@ -94,17 +95,36 @@ void coalescer::publish_prepared(lanes::iterator at, bool all) {
   }
 }
 
-void coalescer::hold(lanes::iterator at, loop::clock::duration time, std::size_t enough) {
+void coalescer::hold(lanes::iterator at, loop::clock::duration quiet, loop::clock::duration longest,
+                     std::size_t enough) {
   lane& l = at->second;
   l.holding = true;
   l.enough = enough;
-  l.hold_number = ++holds_;
-  loop_.after(time, [this, key = at->first, number = l.hold_number] {
+  l.quiet = quiet;
+  l.came = loop_.now();
+  l.until = l.came + longest;
+  if (const loop::clock::time_point end = l.end_of_hold(); l.looks_at > end) look(at, end);
+}
+
+// One timer a lane, which may have been made for the hold before: it looks what there is to do.
+void coalescer::look(lanes::iterator at, loop::clock::time_point when) {
+  lane& l = at->second;
+  l.looks_at = when;
+  l.look_number = ++looks_;
+  loop_.at(when, [this, key = at->first, number = l.look_number] {
     const std::lock_guard<std::mutex> lock(mutex_);
     const auto found = lanes_.find(key);
-    if (found == lanes_.end() || !found->second.holding || found->second.hold_number != number) return;
-    publish_waiting(found);
-    if (found->second.on_their_way == 0) lanes_.erase(found);
+    if (found == lanes_.end() || found->second.look_number != number) return;
+    lane& here = found->second;
+    here.looks_at = loop::clock::time_point::max();
+    const loop::clock::time_point now = loop_.now();
+    if (!here.holding) return;
+    if (const loop::clock::time_point end = here.end_of_hold(); end > now) {
+      look(found, end);
+    } else {
+      publish_waiting(found);
+      if (here.on_their_way == 0) lanes_.erase(found);
+    }
   });
 }
 
@@ -148,7 +168,7 @@ void coalescer::answered(const std::string& key, const batch& sent, const publis
   if (--l.on_their_way > 0) return;
   const std::size_t enough = waited + sent.senders.size();
   if (!closed_ && enough > 1 && l.jobs < enough) {
-    hold(at, std::min<loop::clock::duration>((now - l.since) / 2, kLongestHold), enough);
+    hold(at, std::min<loop::clock::duration>(now - l.since, kLongestHold), kLongestHold, enough);
   } else if (l.jobs > 0) {
     publish_waiting(at);
   } else {

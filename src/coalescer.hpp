@@ -9,10 +9,11 @@
 /// change their order: whatever group they are of, they wait for each other.
 ///
 /// After an answer to several, their senders are about to send again, one after the other. The next message waits for
-/// as many as there were, at most for half of the last answer's time: leaving with the first of them would make two
-/// groups that wait for each other by turns.
+/// as many as there were, and while they come: until nobody has come for as long as the last answer took. Leaving
+/// with the first of them would make two groups that wait for each other by turns.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <deque>
@@ -95,10 +96,16 @@ class coalescer {
     std::size_t jobs = 0;            // in it
     std::uint32_t on_their_way = 0;  // messages
     bool preparing = false;
-    bool holding = false;           // until enough have come, or the timer
+    bool holding = false;           // until enough have come, or nobody comes any more
     std::size_t enough = 0;         // jobs
-    std::uint64_t hold_number = 0;  // of the timer that counts
-    loop::clock::time_point since;  // of the message published last
+    loop::clock::duration quiet{};  // a hold ends when nobody has come for as long
+    loop::clock::time_point came;   // when the last one did, since the hold began
+    loop::clock::time_point until;  // it ends then at the latest
+    std::uint64_t look_number = 0;  // of the timer that ends holds
+    loop::clock::time_point looks_at = loop::clock::time_point::max();  // its time
+    loop::clock::time_point since;                                      // of the message published last
+
+    [[nodiscard]] loop::clock::time_point end_of_hold() const { return std::min(came + quiet, until); }
   };
   using lanes = std::map<std::string, lane, std::less<>>;
 
@@ -107,7 +114,8 @@ class coalescer {
   void publish_waiting(lanes::iterator at, bool all = true);
   void publish_prepared(lanes::iterator at, bool all);
   [[nodiscard]] bool has_full(const lane& l) const noexcept;
-  void hold(lanes::iterator at, loop::clock::duration time, std::size_t enough);
+  void hold(lanes::iterator at, loop::clock::duration quiet, loop::clock::duration longest, std::size_t enough);
+  void look(lanes::iterator at, loop::clock::time_point when);
   // These on the loop, without it.
   void prepared(const std::string& key, const maybe_failure& why);
   void answered(const std::string& key, const batch& sent, const published& message, const publish_outcome& outcome);
@@ -118,8 +126,9 @@ class coalescer {
   const publisher to_;
   std::mutex mutex_;  // held while calling `publish` and `prepare`, so that no message overtakes another
   lanes lanes_;
+  std::string key_;  // of the lane that `send` looks for; kept for its memory
   std::uint64_t alone_ = 0;
-  std::uint64_t holds_ = 0;
+  std::uint64_t looks_ = 0;
   bool closed_ = false;
 };
 

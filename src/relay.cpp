@@ -10,48 +10,71 @@ constexpr std::chrono::milliseconds kLongestWaking{1};
 
 }  // namespace
 
+relay::runner::runner() { ::sem_init(&wake_, 0, 0); }
+relay::runner::~runner() { ::sem_destroy(&wake_); }
+
 void relay::answered(runner& r) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  r.state_ = runner::state::answered;
-  next_.push_back(&r);
-  if (!waking_) {
-    wake_next();
-  } else if (!watching_) {
-    watch();
+  runner* first = nullptr;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    r.state_ = runner::state::answered;
+    next_.push_back(&r);
+    if (!waking_) {
+      first = take_next();
+    } else if (!watching_) {
+      watch();
+    }
   }
+  wake(first);
 }
 
 void relay::wait(runner& r) {
-  std::unique_lock<std::mutex> lock(mutex_);
-  if (r.state_ == runner::state::answered) {  // it runs, and need not be woken
-    next_.erase(std::find(next_.begin(), next_.end(), &r));
-    return;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (r.state_ == runner::state::answered) {  // it runs, and need not be woken
+      next_.erase(std::find(next_.begin(), next_.end(), &r));
+      return;
+    }
   }
-  r.wake_.wait(lock, [&r] { return r.state_ == runner::state::woken; });
-  waking_ = false;
-  if (!next_.empty()) wake_next();
+  while (::sem_wait(&r.wake_) != 0) {  // a signal's handler ran
+  }
+  runner* behind = nullptr;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    waking_ = false;
+    if (!next_.empty()) behind = take_next();
+  }
+  wake(behind);
 }
 
-void relay::wake_next() {
-  runner& r = *next_.front();
+relay::runner* relay::take_next() {
+  runner* const r = next_.front();
   next_.pop_front();
   waking_ = true;
   woken_ = loop_.now();
-  r.state_ = runner::state::woken;
-  r.wake_.notify_one();  // under the lock: without it the runner could be gone by now
+  r->state_ = runner::state::woken;
+  return r;
+}
+
+void relay::wake(runner* r) {
+  if (r != nullptr) ::sem_post(&r->wake_);
 }
 
 void relay::watch() {
   watching_ = true;
   loop_.after(kLongestWaking, [this] {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    watching_ = false;
-    if (next_.empty()) return;
-    if (loop_.now() - woken_ < kLongestWaking) {
-      watch();
-      return;
+    std::deque<runner*> late;
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      watching_ = false;
+      if (next_.empty()) return;
+      if (loop_.now() - woken_ < kLongestWaking) {
+        watch();
+        return;
+      }
+      while (!next_.empty()) late.push_back(take_next());
     }
-    while (!next_.empty()) wake_next();
+    for (runner* each : late) wake(each);
   });
 }
 

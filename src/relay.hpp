@@ -5,7 +5,8 @@
 /// (nobody gives it a processor), all are woken after a millisecond.
 #pragma once
 
-#include <condition_variable>
+#include <semaphore.h>
+
 #include <cstdint>
 #include <deque>
 #include <mutex>
@@ -20,7 +21,8 @@ class relay {
   /// One thread that waits for one answer. Not for use by hand.
   class runner {
    public:
-    runner() = default;
+    runner();
+    ~runner();
     runner(const runner&) = delete;
     runner& operator=(const runner&) = delete;
 
@@ -28,7 +30,8 @@ class relay {
     friend class relay;
     enum class state : std::uint8_t { waits, answered, woken };
 
-    std::condition_variable wake_;
+    // Not a condition variable: who is woken by that takes the relay's lock first, which the waker still has.
+    sem_t wake_;
     state state_ = state::waits;
   };
 
@@ -41,8 +44,10 @@ class relay {
 
  private:
   // These with the lock.
-  void wake_next();
+  [[nodiscard]] runner* take_next();
   void watch();
+  // Without it. The runner may be gone as soon as it is woken.
+  static void wake(runner* r);
 
   loop& loop_;
   std::mutex mutex_;

@@ -29,10 +29,14 @@ void thread_loop::post(task t) {
   posted_.push_back(std::move(t));
   // Notified under the lock: without it the task could run, and its effect let another thread destroy this loop,
   // before the notification.
-  if (sleeping_) {
-    sleeping_ = false;
-    wake_.notify_one();
-  }
+  wake();
+}
+
+// Whoever runs a task as this loop looks at its end whether something came meanwhile.
+void thread_loop::wake() {
+  if (!sleeping_ || lent_) return;
+  sleeping_ = false;
+  wake_.notify_one();
 }
 
 void thread_loop::post_or_run(task t) {
@@ -41,10 +45,7 @@ void thread_loop::post_or_run(task t) {
     if (ended_) return;
     if (!sleeping_ || lent_ || stopping_ || !posted_.empty()) {
       posted_.push_back(std::move(t));
-      if (sleeping_ && !lent_) {
-        sleeping_ = false;
-        wake_.notify_one();
-      }
+      wake();
       return;
     }
     lent_ = true;
@@ -55,8 +56,12 @@ void thread_loop::post_or_run(task t) {
   current_loop = own;
   const std::lock_guard lock(mutex_);
   lent_ = false;
-  // Under the lock, as in `post`. It looks anew at what came meanwhile: posts, timers, the end.
-  if (!posted_.empty() || stopping_ || !sleeping_) wake_.notify_one();
+  // Under the lock, as in `post`.
+  if (!sleeping_) {
+    wake_.notify_one();  // it woke meanwhile, and waits for the end of this
+  } else if (!posted_.empty() || stopping_ || next_timer() < sleeps_until_) {
+    wake();
+  }
 }
 
 loop::timer_id thread_loop::at(clock::time_point when, task t) {
@@ -65,11 +70,12 @@ loop::timer_id thread_loop::at(clock::time_point when, task t) {
   if (ended_) return id;
   const auto place = timers_.emplace(timer_key{when, id}, std::move(t)).first;
   timer_times_.emplace(id, when);
-  if (sleeping_ && place == timers_.begin()) {
-    sleeping_ = false;
-    wake_.notify_one();
-  }
+  if (place == timers_.begin()) wake();
   return id;
+}
+
+loop::clock::time_point thread_loop::next_timer() const {
+  return timers_.empty() ? clock::time_point::max() : timers_.begin()->first.first;
 }
 
 void thread_loop::cancel(timer_id id) {
@@ -130,11 +136,12 @@ void thread_loop::run(const std::string& name) {
       while (lent_ || (posted_.empty() && !stopping_)) {
         if (!lent_ && !timers_.empty() && timers_.begin()->first.first <= clock::now()) break;
         sleeping_ = !lent_;
+        sleeps_until_ = next_timer();
         if (lent_ || timers_.empty()) {
           wake_.wait(lock);
         } else {
           // Copied: the wait gives up the lock, and the timer may be cancelled meanwhile.
-          const clock::time_point until = timers_.begin()->first.first;
+          const clock::time_point until = sleeps_until_;
           wake_.wait_until(lock, until);
         }
         sleeping_ = false;

@@ -53,6 +53,10 @@ class thread_loop final : public loop {
     timer_id newest;
   };
 
+  // These with the lock.
+  void wake();
+  [[nodiscard]] clock::time_point next_timer() const;
+
   void run(const std::string& name);
   [[nodiscard]] due_bound due_now();
   [[nodiscard]] bool take_due(const due_bound& bound, task& out);
@@ -63,8 +67,9 @@ class thread_loop final : public loop {
   std::map<timer_key, task> timers_;
   std::unordered_map<timer_id, clock::time_point> timer_times_;
   timer_id last_timer_ = 0;
-  bool sleeping_ = false;  // the thread waits, and nobody has notified it yet
-  bool lent_ = false;      // another thread runs a task as this loop; the loop's own waits for it
+  bool sleeping_ = false;             // the thread waits, and nobody has notified it yet
+  clock::time_point sleeps_until_{};  // while it sleeps; max: for no timer
+  bool lent_ = false;                 // another thread runs a task as this loop; the loop's own waits for it
   bool stopping_ = false;
   bool ended_ = false;  // the thread runs nothing more; posts are dropped
 

@@ -388,7 +388,8 @@ _warned = False
 def warn_in_loop(instead: str) -> None:
     """Warn inside a running event loop, once in a process."""
     global _warned  # noqa: PLW0603 - one word, of this module
-    if _warned or not _in_loop():
+    asyncio = sys.modules.get("asyncio")  # as _in_loop, of which a call costs as much: this is in each send
+    if asyncio is None or _warned or asyncio._get_running_loop() is None:  # noqa: SLF001 - the same
         return
     _warned = True
     import warnings

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
     Backoff: TypeAlias = float | timedelta | tuple[float | timedelta, float | timedelta] | Callable[[int], float]
     _Exceptions: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
+    _Route: TypeAlias = tuple[App, LineWriter, Any, bool, str, int, bool, int]
+    """App, writer, type of results, whether all jobs go alike, and of the settings: queue, delay in ms, whether results
+    are wanted, shards. A tuple, since each look at an attribute of the settings costs as much as this whole."""
 
 __all__ = ["NO_POLICY", "Args", "NativeTask", "OneSend", "Policy", "Sender", "Settings", "Task"]
 
@@ -263,6 +266,7 @@ class Sender(Generic[P, C]):
         self._owner = owner
         self._compiled: Compiled | None = None
         self._writer: LineWriter | None = None
+        self._route: _Route | None = None
         self.function = function
         """The decorated function. For this package's own use."""
         self.settings = settings
@@ -381,15 +385,20 @@ class Sender(Generic[P, C]):
             Closed: If the app was closed.
         """
         warn_in_loop("send_async")
-        app = self._sending_app()
-        writer, compiled = self._ready()
-        settings = self.settings.placed(self.name, args, kwargs)
+        app, writer, returns, each_alike, queue, delay_ms, want_results, shards = self._route or self._find_route()
+        settings = self.settings
+        once: Claim | None = None
+        if not each_alike:
+            settings = settings.placed(self.name, args, kwargs)
+            queue, shards = settings.queue, settings.shards
+            if settings.once is not None:
+                once = self._claim(settings.once, writer, args, kwargs)
         client = app.client()
-        once = None if settings.once is None else self._claim(settings.once, writer, args, kwargs)
-        sent = client.send(
-            writer, args, kwargs, settings.queue, settings.delay_ms, settings.want_results, once, settings.shards
-        )
-        return app.sends.job(app, client, self.name, settings, compiled.returns, *sent)
+        message, line, jobs = client.send(writer, args, kwargs, queue, delay_ms, want_results, once, shards)
+        if want_results or jobs == 0:
+            return app.sends.job(app, client, self.name, settings, returns, message, line, jobs)
+        job: Job[Any] = Job((app, client, self.name, settings, returns, message, jobs), 0, line)
+        return job
 
     @overload
     async def send_async(self: Sender[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
@@ -537,6 +546,15 @@ class Sender(Generic[P, C]):
             self._compiled = compiled
             self._writer = writer
         return writer, compiled
+
+    def _find_route(self) -> _Route:
+        """Find what `send` needs each time, at the first. None of it changes: a task never gets another app."""
+        app = self._sending_app()
+        writer, compiled = self._ready()
+        s = self.settings
+        each_alike = not s.ordered and s.once is None
+        self._route = route = (app, writer, compiled.returns, each_alike, s.queue, s.delay_ms, s.want_results, s.shards)
+        return route
 
     def __repr__(self) -> str:
         """Return the task's name and queue."""

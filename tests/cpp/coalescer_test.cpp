@@ -109,10 +109,10 @@ TEST(coalescer, senders_that_come_again_at_once_end_up_in_one_message) {
   EXPECT_EQ(f.messages[2].jobs, 3u);
 }
 
-TEST(coalescer, senders_that_do_not_come_again_cost_half_an_answers_time) {
+TEST(coalescer, senders_that_do_not_come_again_cost_an_answers_time) {
   fixture f;
   for (const char* line : {"a", "b"}) f.send(line);
-  f.answer(0, milliseconds(2));
+  f.answer(0, milliseconds(1));
   EXPECT_EQ(f.messages.size(), 1u);
   f.loop.advance(microseconds(990));
   EXPECT_EQ(f.messages.size(), 1u);
@@ -123,6 +123,33 @@ TEST(coalescer, senders_that_do_not_come_again_cost_half_an_answers_time) {
   f.loop.advance(milliseconds(10));
   f.send("c");
   EXPECT_EQ(f.messages.size(), 3u);
+}
+
+TEST(coalescer, senders_that_come_again_one_by_one_are_waited_for_and_not_for_ever) {
+  fixture f;
+  for (const char* line : {"a", "b", "c", "d", "e", "f"}) f.send(line);
+  f.answer(0, milliseconds(1));
+  f.loop.advance(milliseconds(1));
+  ASSERT_EQ(f.messages.size(), 2u);
+  f.answer(1, milliseconds(1));  // five are expected
+  f.loop.advance(microseconds(900));
+  f.send("g");
+  f.loop.advance(microseconds(900));
+  EXPECT_EQ(f.messages.size(), 2u) << "one has come in the time of an answer";
+  f.send("h");
+  f.loop.advance(microseconds(150));
+  EXPECT_EQ(f.messages.size(), 2u);
+  f.loop.advance(microseconds(100));
+  ASSERT_EQ(f.messages.size(), 3u) << "two milliseconds are the most";
+  EXPECT_EQ(f.messages[2].lines, "g\nh\n");
+  f.answer(2, milliseconds(1));  // of two; one comes, and the hold before this one is not what ends this one
+  f.loop.advance(microseconds(500));
+  f.send("i");
+  f.loop.advance(microseconds(900));
+  EXPECT_EQ(f.messages.size(), 3u);
+  f.send("j");
+  ASSERT_EQ(f.messages.size(), 4u) << "as many as there were";
+  EXPECT_EQ(f.messages[3].lines, "i\nj\n");
 }
 
 TEST(coalescer, a_full_message_waits_for_nothing_and_none_overtakes_another) {

@@ -281,6 +281,31 @@ TEST(thread_loop, a_thread_may_run_a_task_as_a_loop_that_sleeps_and_nothing_runs
   EXPECT_FALSE(l.on_loop());
 }
 
+TEST(thread_loop, what_a_lent_task_leaves_to_do_does_not_wait_for_the_loop_to_wake_by_itself) {
+  for (const bool other_timer : {false, true}) {
+    for (int i = 0; i < 100; ++i) {
+      thread_loop l;
+      if (other_timer) l.after(std::chrono::hours(1), [] { FAIL() << "an hour has not passed"; });
+      std::promise<void> timer;
+      std::promise<void> post;
+      bool lent = false;
+      while (!lent) {
+        drain(l);
+        std::this_thread::sleep_for(50us);  // so that it falls asleep
+        l.post_or_run([&, me = std::this_thread::get_id()] {
+          if (std::this_thread::get_id() != me) return;
+          lent = true;
+          l.after(100us, [&] { timer.set_value(); });
+          if (i % 2 == 0) l.post([&] { post.set_value(); });
+        });
+      }
+      if (i % 2 != 0) l.post([&] { post.set_value(); });
+      get(post.get_future());
+      get(timer.get_future());
+    }
+  }
+}
+
 TEST(thread_loop, ends_when_a_lent_task_stops_it_and_drops_what_comes_later) {
   for (int i = 0; i < 200; ++i) {
     auto l = std::make_unique<thread_loop>();

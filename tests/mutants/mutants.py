@@ -175,16 +175,30 @@ MUTANTS = (
     Mutant(
         "a thread that was woken for its answer does not wake the next",
         "src/relay.cpp",
-        "  if (!next_.empty()) wake_next();\n}",
-        "}",
+        "    if (!next_.empty()) behind = take_next();\n",
+        "",
         "relay_test",
     ),
     Mutant(
         "a thread that is woken and does not run holds up all behind it",
         "src/relay.cpp",
-        "    while (!next_.empty()) wake_next();\n",
+        "      while (!next_.empty()) late.push_back(take_next());\n",
         "",
         "relay_test",
+    ),
+    Mutant(
+        "a shared message leaves although its senders still come",
+        "src/coalescer.cpp",
+        "  if (l.holding) l.came = loop_.now();\n",
+        "",
+        "coalescer_test",
+    ),
+    Mutant(
+        "a timer made on a lent loop noticed when the loop wakes by itself",
+        "src/thread_loop.cpp",
+        " || next_timer() < sleeps_until_",
+        "",
+        "loop_test",
     ),
     Mutant(
         "lines of a dead child forgotten",
