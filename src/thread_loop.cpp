@@ -21,31 +21,41 @@ thread_loop::thread_loop(const std::string& name) {
   thread_ = std::thread([this, name] { run(name); });
 }
 
-thread_loop::~thread_loop() { stop(); }
+thread_loop::~thread_loop() {
+  stop();
+  // A task may have run, and its effect have led here, before who posted it has notified.
+  while (notifying_.load(std::memory_order_acquire) != 0) std::this_thread::yield();
+}
 
 void thread_loop::post(task t) {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   if (ended_) return;
   posted_.push_back(std::move(t));
-  // Notified under the lock: without it the task could run, and its effect let another thread destroy this loop,
-  // before the notification.
-  wake();
+  wake(lock);
 }
 
 // Whoever runs a task as this loop looks at its end whether something came meanwhile.
-void thread_loop::wake() {
+void thread_loop::wake(std::unique_lock<std::mutex>& lock) {
   if (!sleeping_ || lent_) return;
   sleeping_ = false;
+  notify(lock);
+}
+
+// Without the lock: on the same processor the thread that is woken runs at once, and would wait for it.
+void thread_loop::notify(std::unique_lock<std::mutex>& lock) {
+  notifying_.fetch_add(1, std::memory_order_relaxed);
+  lock.unlock();
   wake_.notify_one();
+  notifying_.fetch_sub(1, std::memory_order_release);
 }
 
 void thread_loop::post_or_run(task t) {
   {
-    const std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
     if (ended_) return;
     if (!sleeping_ || lent_ || stopping_ || !posted_.empty()) {
       posted_.push_back(std::move(t));
-      wake();
+      wake(lock);
       return;
     }
     lent_ = true;
@@ -54,23 +64,22 @@ void thread_loop::post_or_run(task t) {
   t();
   t = nullptr;
   current_loop = own;
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   lent_ = false;
-  // Under the lock, as in `post`.
   if (!sleeping_) {
-    wake_.notify_one();  // it woke meanwhile, and waits for the end of this
+    notify(lock);  // it woke meanwhile, and waits for the end of this
   } else if (!posted_.empty() || stopping_ || next_timer() < sleeps_until_) {
-    wake();
+    wake(lock);
   }
 }
 
 loop::timer_id thread_loop::at(clock::time_point when, task t) {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   const timer_id id = ++last_timer_;
   if (ended_) return id;
   const auto place = timers_.emplace(timer_key{when, id}, std::move(t)).first;
   timer_times_.emplace(id, when);
-  if (place == timers_.begin()) wake();
+  if (place == timers_.begin()) wake(lock);
   return id;
 }
 

@@ -4,6 +4,7 @@
 /// every function of its loop but `stop`.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <map>
@@ -53,8 +54,9 @@ class thread_loop final : public loop {
     timer_id newest;
   };
 
-  // These with the lock.
-  void wake();
+  // These with the lock; who notifies gives it up.
+  void wake(std::unique_lock<std::mutex>& lock);
+  void notify(std::unique_lock<std::mutex>& lock);
   [[nodiscard]] clock::time_point next_timer() const;
 
   void run(const std::string& name);
@@ -72,6 +74,8 @@ class thread_loop final : public loop {
   bool lent_ = false;                 // another thread runs a task as this loop; the loop's own waits for it
   bool stopping_ = false;
   bool ended_ = false;  // the thread runs nothing more; posts are dropped
+
+  std::atomic<std::uint32_t> notifying_{0};  // threads about to notify without the lock
 
   std::mutex join_mutex_;  // several threads may call stop; taken before mutex_
   std::thread thread_;

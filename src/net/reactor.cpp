@@ -34,7 +34,7 @@ void reactor::post(task t) {
   {
     const std::lock_guard lock(mutex_);
     if (stopping_) return;
-    wake = posted_.empty();
+    wake = posted_.empty() && !looks_away_;
     posted_.push_back(std::move(t));
   }
   if (wake) {
@@ -104,6 +104,20 @@ void reactor::run_round_end() {
   if (round_hook_) round_hook_();
 }
 
+// A pause and no wait for a signal: what comes meanwhile is to wait.
+void reactor::look_away() {
+  clock::time_point until = clock::now() + std::exchange(moderated_, {});
+  if (!timers_.empty()) until = std::min(until, timers_.begin()->first.first);
+  if (!round_end_.empty()) return;
+  {
+    const std::lock_guard lock(mutex_);
+    looks_away_ = true;
+  }
+  std::this_thread::sleep_until(until);
+  const std::lock_guard lock(mutex_);
+  looks_away_ = false;
+}
+
 void reactor::run() {
   std::vector<pollfd> descriptors;
   std::vector<pollable*> owners;
@@ -125,6 +139,10 @@ void reactor::run() {
       if (descriptor < 0) continue;
       descriptors.push_back(pollfd{descriptor, events, 0});
       owners.push_back(p);
+    }
+    if (moderated_.count() > 0) {
+      look_away();
+      continue;
     }
     // What `prepare` found (a lost connection) may have left work for this round.
     int timeout = -1;

@@ -56,6 +56,10 @@ class reactor {
   void at_round_end(task t) { round_end_.push_back(std::move(t)); }
   void add(pollable* p) { pollables_.push_back(p); }
   void remove(pollable* p);
+  /// Interrupt moderation: once this round has written what it had to, the thread looks at nothing for `time` (or until
+  /// the next timer), so that more comes together to the next round. For who knows that much is coming: each round
+  /// costs wake-ups of several threads, whatever it brings.
+  void moderate(clock::duration time) { moderated_ = time; }
   /// Called at the end of every round.
   void set_round_hook(task t) { round_hook_ = std::move(t); }
 
@@ -64,12 +68,15 @@ class reactor {
   void run_posted();
   void run_timers();
   void run_round_end();
+  void look_away();
 
   int event_ = -1;
-  std::mutex mutex_;  // guards posted_ and stopping_; a leaf, never held while a task runs
+  std::mutex mutex_;  // guards the next three; a leaf, never held while a task runs
   std::vector<task> posted_;
   bool stopping_ = false;
+  bool looks_away_ = false;  // and so need not be woken: it comes back by itself
 
+  clock::duration moderated_{};
   std::map<std::pair<clock::time_point, timer_id>, task> timers_;
   std::map<timer_id, clock::time_point> timer_times_;
   timer_id last_timer_ = 0;

@@ -201,6 +201,13 @@ MUTANTS = (
         "loop_test",
     ),
     Mutant(
+        "a moderated reactor looks at its sockets",
+        "src/net/reactor.cpp",
+        "    if (moderated_.count() > 0) {",
+        "    if (moderated_.count() > 1'000'000'000'000) {",
+        "reactor_test",
+    ),
+    Mutant(
         "lines of a dead child forgotten",
         "src/pools/process_ends.cpp",
         "          again.which.push_back(block.view.index(line));\n",
