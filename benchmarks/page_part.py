@@ -24,6 +24,8 @@ FEW = 10_000
 """As the page has them."""
 MANY = 10_000_000
 SIMULATED = "the page's worker, -O2"
+BETWEEN = 200, 400, 800
+"""Instructions between two jobs of the bare loop."""
 
 
 def timed(jobs: int, *command: str) -> tuple[float, None]:
@@ -69,6 +71,17 @@ def noop_contenders(jobs: int) -> list[Contender]:
     return contenders if jobs == FEW else contenders[:2]
 
 
+def slowed_loop(named: str, jobs: int, between: int, reference: str) -> Contender:
+    """Return the bare loop with instructions between two jobs: what is to be had with as many for each job."""
+    arguments = (THREADS, str(jobs), str(between))
+    row = Row(
+        "page", named, f"the loop, {between} instructions a job", "", f"g++ -O2; between {' '.join(arguments)}", jobs
+    )
+    row.reference = reference
+    row.note = "additions that wait for nothing, between a job's steps and the next one's"
+    return Contender(row, lambda: timed(jobs, compiled(SOURCES / "between.cpp", "-O2", "-pthread"), *arguments))
+
+
 def measure(node: RabbitNode, rounds: int, say: Callable[[str], None]) -> list[Row]:  # noqa: ARG001 - as every part
     """Run the part."""
     plugin = str(demo_plugin())
@@ -81,12 +94,9 @@ def measure(node: RabbitNode, rounds: int, say: Callable[[str], None]) -> list[R
     ours = Row("page", named, "leveret", leveret.__version__, "benchmarks/page/computed.py", jobs, reference=loop)
     bare = Row("page", named, loop, "", f"g++ -O2; worker_sim computed {THREADS} {jobs}", jobs)
     computed = (PYTHON, str(SOURCES / "computed.py"), plugin, THREADS, str(jobs))
-    rows += compare(
-        [
-            Contender(ours, lambda: timed(jobs, *computed)),
-            Contender(bare, lambda: timed(jobs, *page_worker("-O2", "computed", THREADS, str(jobs)))),
-        ],
-        rounds,
-        say,
-    )
-    return rows
+    contenders = [
+        Contender(ours, lambda: timed(jobs, *computed)),
+        Contender(bare, lambda: timed(jobs, *page_worker("-O2", "computed", THREADS, str(jobs)))),
+    ]
+    contenders += [slowed_loop(named, jobs, between, loop) for between in BETWEEN]
+    return rows + compare(contenders, rounds, say)
