@@ -10,6 +10,7 @@ namespace {
 
 // What is held is held for senders that were just woken: no longer than waking them can take.
 constexpr std::chrono::milliseconds kLongestHold{2};
+constexpr std::chrono::microseconds kShortestQuiet{100};  // a timer costs some 10
 
 }  // namespace
 
@@ -32,6 +33,7 @@ bool coalescer::send(const envelope& e, std::string_view group, std::string_view
   l.ordered = ordered;
   add(l, e, group, line, std::move(then));
   if (l.holding && l.jobs >= l.enough) {
+    l.same_again = true;
     publish_waiting(at);
   } else if (has_full(l)) {
     publish_waiting(at, l.on_their_way == 0 && !l.holding);
@@ -122,6 +124,7 @@ void coalescer::look(lanes::iterator at, loop::clock::time_point when) {
     if (const loop::clock::time_point end = here.end_of_hold(); end > now) {
       look(found, end);
     } else {
+      here.same_again = false;
       publish_waiting(found);
       if (here.on_their_way == 0) lanes_.erase(found);
     }
@@ -167,8 +170,13 @@ void coalescer::answered(const std::string& key, const batch& sent, const publis
   lane& l = at->second;
   if (--l.on_their_way > 0) return;
   const std::size_t enough = waited + sent.senders.size();
-  if (!closed_ && enough > 1 && l.jobs < enough) {
-    hold(at, std::min<loop::clock::duration>(now - l.since, kLongestHold), kLongestHold, enough);
+  if (!closed_ && enough > 1 && l.jobs < enough && !has_full(l)) {
+    const auto took = std::min<loop::clock::duration>(now - l.since, kLongestHold);
+    if (l.same_again) {
+      hold(at, std::max<loop::clock::duration>(took, kShortestQuiet), kLongestHold, enough);
+    } else {
+      hold(at, took / 2, took / 2, enough);
+    }
   } else if (l.jobs > 0) {
     publish_waiting(at);
   } else {

@@ -9,8 +9,9 @@
 /// change their order: whatever group they are of, they wait for each other.
 ///
 /// After an answer to several, their senders are about to send again, one after the other. The next message waits for
-/// as many as there were, and while they come: until nobody has come for as long as the last answer took. Leaving
-/// with the first of them would make two groups that wait for each other by turns.
+/// as many as there were, at most for half of the last answer's time: leaving with the first of them would make two
+/// groups that wait for each other by turns. Where as many did come the last time, it waits while they come: until
+/// nobody has come for as long as the answer took, and for two milliseconds at most.
 #pragma once
 
 #include <algorithm>
@@ -101,6 +102,7 @@ class coalescer {
     loop::clock::duration quiet{};  // a hold ends when nobody has come for as long
     loop::clock::time_point came;   // when the last one did, since the hold began
     loop::clock::time_point until;  // it ends then at the latest
+    bool same_again = false;        // the last hold ended since enough had come
     std::uint64_t look_number = 0;  // of the timer that ends holds
     loop::clock::time_point looks_at = loop::clock::time_point::max();  // its time
     loop::clock::time_point since;                                      // of the message published last

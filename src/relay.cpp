@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <vector>
 
 namespace leveret::core {
 namespace {
@@ -63,7 +64,7 @@ void relay::wake(runner* r) {
 void relay::watch() {
   watching_ = true;
   loop_.after(kLongestWaking, [this] {
-    std::deque<runner*> late;
+    std::vector<runner*> late;
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       watching_ = false;

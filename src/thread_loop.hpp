@@ -29,7 +29,7 @@ class thread_loop final : public loop {
   /// Starts the thread. It is named `name` (the first 15 bytes) and blocks all signals: they are for the program's own
   /// threads. Throws std::system_error if there can be no thread.
   explicit thread_loop(const std::string& name = "leveret-io");
-  /// As `stop`.
+  /// As `stop`, and waits for who has posted and is about to notify.
   ~thread_loop() override;
 
   void post(task t) override;

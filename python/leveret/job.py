@@ -369,8 +369,8 @@ class _Ids(Sequence[str]):
 
 def _in_loop() -> bool:
     """Tell whether this thread runs an event loop. Costs nothing where asyncio was never imported."""
-    asyncio = sys.modules.get("asyncio")
-    return asyncio is not None and asyncio._get_running_loop() is not None  # noqa: SLF001 - documented for frameworks
+    running = getattr(sys.modules.get("asyncio.events"), "_get_running_loop", None)  # another thread may just import it
+    return running is not None and running() is not None
 
 
 def refuse_in_loop(instead: str) -> None:
@@ -388,8 +388,8 @@ _warned = False
 def warn_in_loop(instead: str) -> None:
     """Warn inside a running event loop, once in a process."""
     global _warned  # noqa: PLW0603 - one word, of this module
-    asyncio = sys.modules.get("asyncio")  # as _in_loop, of which a call costs as much: this is in each send
-    if asyncio is None or _warned or asyncio._get_running_loop() is None:  # noqa: SLF001 - the same
+    running = getattr(sys.modules.get("asyncio.events"), "_get_running_loop", None)  # as _in_loop: a call costs as much
+    if running is None or _warned or running() is None:
         return
     _warned = True
     import warnings

@@ -104,11 +104,12 @@ void reactor::run_round_end() {
   if (round_hook_) round_hook_();
 }
 
-// A pause and no wait for a signal: what comes meanwhile is to wait.
-void reactor::look_away() {
+// A pause and no wait for a signal: what comes meanwhile is to wait. False: there was none.
+bool reactor::look_away() {
+  if (moderated_.count() == 0) return false;
   clock::time_point until = clock::now() + std::exchange(moderated_, {});
+  if (!round_end_.empty()) return false;
   if (!timers_.empty()) until = std::min(until, timers_.begin()->first.first);
-  if (!round_end_.empty()) return;
   {
     const std::lock_guard lock(mutex_);
     looks_away_ = true;
@@ -116,6 +117,7 @@ void reactor::look_away() {
   std::this_thread::sleep_until(until);
   const std::lock_guard lock(mutex_);
   looks_away_ = false;
+  return true;
 }
 
 void reactor::run() {
@@ -140,13 +142,10 @@ void reactor::run() {
       descriptors.push_back(pollfd{descriptor, events, 0});
       owners.push_back(p);
     }
-    if (moderated_.count() > 0) {
-      look_away();
-      continue;
-    }
-    // What `prepare` found (a lost connection) may have left work for this round.
+    const bool looked_away = look_away();
+    // What `prepare` found (a lost connection) may have left work for this round, others may have posted meanwhile.
     int timeout = -1;
-    if (!round_end_.empty()) {
+    if (looked_away || !round_end_.empty()) {
       timeout = 0;
     } else if (!timers_.empty()) {
       const auto wait =

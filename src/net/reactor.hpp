@@ -56,9 +56,10 @@ class reactor {
   void at_round_end(task t) { round_end_.push_back(std::move(t)); }
   void add(pollable* p) { pollables_.push_back(p); }
   void remove(pollable* p);
-  /// Interrupt moderation: once this round has written what it had to, the thread looks at nothing for `time` (or until
-  /// the next timer), so that more comes together to the next round. For who knows that much is coming: each round
-  /// costs wake-ups of several threads, whatever it brings.
+  /// Interrupt moderation: once this round has written what it had to, the thread looks at nothing for `time`, or until
+  /// the next timer, so that more comes together to the next round; `stop` waits meanwhile. For who knows that much is
+  /// coming: each round costs wake-ups of several threads, whatever it brings. Nothing happens if the round leaves work
+  /// to its end.
   void moderate(clock::duration time) { moderated_ = time; }
   /// Called at the end of every round.
   void set_round_hook(task t) { round_hook_ = std::move(t); }
@@ -68,7 +69,7 @@ class reactor {
   void run_posted();
   void run_timers();
   void run_round_end();
-  void look_away();
+  bool look_away();
 
   int event_ = -1;
   std::mutex mutex_;  // guards the next three; a leaf, never held while a task runs

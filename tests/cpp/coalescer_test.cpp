@@ -48,7 +48,7 @@ struct fixture {
     }));
   }
   /// Answers the message as the broker would, `later`.
-  void answer(std::size_t i, milliseconds later = milliseconds(1),
+  void answer(std::size_t i, microseconds later = milliseconds(1),
               const publish_outcome& outcome = {publish_status::accepted, {}, {}}) {
     loop.advance(later);
     loop.post([this, i, outcome] {
@@ -109,10 +109,10 @@ TEST(coalescer, senders_that_come_again_at_once_end_up_in_one_message) {
   EXPECT_EQ(f.messages[2].jobs, 3u);
 }
 
-TEST(coalescer, senders_that_do_not_come_again_cost_an_answers_time) {
+TEST(coalescer, senders_that_do_not_come_again_cost_half_an_answers_time) {
   fixture f;
   for (const char* line : {"a", "b"}) f.send(line);
-  f.answer(0, milliseconds(1));
+  f.answer(0, milliseconds(2));
   EXPECT_EQ(f.messages.size(), 1u);
   f.loop.advance(microseconds(990));
   EXPECT_EQ(f.messages.size(), 1u);
@@ -125,31 +125,86 @@ TEST(coalescer, senders_that_do_not_come_again_cost_an_answers_time) {
   EXPECT_EQ(f.messages.size(), 3u);
 }
 
-TEST(coalescer, senders_that_come_again_one_by_one_are_waited_for_and_not_for_ever) {
+TEST(coalescer, others_that_come_meanwhile_do_not_make_the_wait_longer) {
+  fixture f;
+  for (const char* line : {"a", "b", "c"}) f.send(line);
+  f.answer(0, milliseconds(1));
+  f.loop.advance(microseconds(600));  // "a" does not come
+  ASSERT_EQ(f.messages.size(), 2u);
+  f.answer(1, milliseconds(1));  // two are expected; others come, one in a time, and never as many
+  f.loop.advance(microseconds(400));
+  f.send("d");
+  f.loop.advance(microseconds(150));
+  ASSERT_EQ(f.messages.size(), 3u);
+  EXPECT_EQ(f.messages[2].lines, "d\n");
+}
+
+TEST(coalescer, senders_that_came_the_last_time_are_waited_for_while_they_come_and_not_for_ever) {
   fixture f;
   for (const char* line : {"a", "b", "c", "d", "e", "f"}) f.send(line);
   f.answer(0, milliseconds(1));
-  f.loop.advance(milliseconds(1));
-  ASSERT_EQ(f.messages.size(), 2u);
-  f.answer(1, milliseconds(1));  // five are expected
+  f.send("a2");
+  ASSERT_EQ(f.messages.size(), 2u) << "all six have come again";
+  f.answer(1, milliseconds(1));
   f.loop.advance(microseconds(900));
-  f.send("g");
+  f.send("b2");
   f.loop.advance(microseconds(900));
   EXPECT_EQ(f.messages.size(), 2u) << "one has come in the time of an answer";
-  f.send("h");
+  f.send("c2");
   f.loop.advance(microseconds(150));
   EXPECT_EQ(f.messages.size(), 2u);
   f.loop.advance(microseconds(100));
   ASSERT_EQ(f.messages.size(), 3u) << "two milliseconds are the most";
-  EXPECT_EQ(f.messages[2].lines, "g\nh\n");
-  f.answer(2, milliseconds(1));  // of two; one comes, and the hold before this one is not what ends this one
-  f.loop.advance(microseconds(500));
-  f.send("i");
-  f.loop.advance(microseconds(900));
-  EXPECT_EQ(f.messages.size(), 3u);
-  f.send("j");
-  ASSERT_EQ(f.messages.size(), 4u) << "as many as there were";
-  EXPECT_EQ(f.messages[3].lines, "i\nj\n");
+  EXPECT_EQ(f.messages[2].lines, "b2\nc2\n");
+  f.answer(2, milliseconds(1));  // of two, who have half the time again
+  f.loop.advance(microseconds(400));
+  f.send("b3");
+  f.loop.advance(microseconds(150));
+  EXPECT_EQ(f.messages.size(), 4u);
+}
+
+TEST(coalescer, a_wait_ends_at_its_own_time_whatever_timer_the_one_before_has_left) {
+  // Left by a wait that ended early: sooner than the next one's end.
+  fixture f;
+  for (const char* line : {"a", "b"}) f.send(line);
+  f.answer(0, milliseconds(2));  // until 1 ms from now
+  f.send("a");
+  ASSERT_EQ(f.messages.size(), 2u);
+  f.answer(1, microseconds(900));
+  EXPECT_EQ(f.messages.size(), 2u);
+  f.loop.advance(microseconds(200));  // the first wait's end
+  EXPECT_EQ(f.messages.size(), 2u);
+  f.send("a");
+  f.loop.advance(microseconds(600));
+  EXPECT_EQ(f.messages.size(), 2u);
+  f.loop.advance(microseconds(400));
+  ASSERT_EQ(f.messages.size(), 3u);
+  // Later than the next one's end.
+  fixture g(4, milliseconds(5));
+  g.send("a");
+  g.send("b");
+  ASSERT_EQ(g.messages.size(), 1u) << "full";
+  g.send("c");
+  g.answer(0, microseconds(200));
+  g.loop.advance(microseconds(50));
+  EXPECT_EQ(g.messages.size(), 1u);
+  g.loop.advance(microseconds(100));
+  EXPECT_EQ(g.messages.size(), 2u);
+}
+
+TEST(coalescer, a_queue_that_was_idle_meanwhile_is_not_bound_by_an_old_timer) {
+  fixture f;
+  for (const char* line : {"a", "b"}) f.send(line);
+  f.answer(0, milliseconds(2));  // until 1 ms from now
+  f.send("a");
+  f.answer(1, microseconds(100));
+  f.loop.advance(microseconds(120));  // nobody comes: it is forgotten
+  f.send("x");
+  f.send("y");
+  ASSERT_EQ(f.messages.size(), 3u);
+  f.answer(2, microseconds(100));
+  f.loop.advance(milliseconds(1));
+  ASSERT_EQ(f.messages.size(), 4u);
 }
 
 TEST(coalescer, a_full_message_waits_for_nothing_and_none_overtakes_another) {
@@ -269,6 +324,10 @@ TEST(coalescer, an_ordered_queue_has_one_message_on_its_way_whatever_waits) {
     ASSERT_EQ(f.messages.size(), i + 1) << "one at a time";
     sent.push_back(f.messages[i].lines);
     f.answer(i);
+    // What is full, or followed by what may not share its message, waits for nobody.
+    if (i < 4) {
+      ASSERT_EQ(f.messages.size(), i + 2);
+    }
     f.loop.advance(milliseconds(5));
   }
   // Different senders' jobs share no message, and none overtakes another.

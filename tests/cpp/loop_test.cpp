@@ -305,6 +305,25 @@ TEST(thread_loop, what_a_lent_task_leaves_to_do_does_not_wait_for_the_loop_to_wa
   }
 }
 
+TEST(thread_loop, may_be_destroyed_for_what_a_task_did_before_its_post_has_returned) {
+  for (int i = 0; i < 3000; ++i) {
+    auto l = std::make_unique<thread_loop>();
+    thread_loop& posting = *l;
+    if (i % 2 == 0) drain(posting);  // about to fall asleep, or not yet started
+    std::promise<void> ran;
+    std::thread other([&, done = ran.get_future()]() mutable {
+      get(std::move(done));
+      l.reset();
+    });
+    if (i % 3 == 0) {
+      posting.post_or_run([&] { ran.set_value(); });
+    } else {
+      posting.post([&] { ran.set_value(); });
+    }
+    other.join();
+  }
+}
+
 TEST(thread_loop, ends_when_a_lent_task_stops_it_and_drops_what_comes_later) {
   for (int i = 0; i < 200; ++i) {
     auto l = std::make_unique<thread_loop>();

@@ -13,6 +13,7 @@
 #include "ids.hpp"
 #include "transports/rabbitmq/ack_window.hpp"
 #include "transports/rabbitmq/link.hpp"
+#include "transports/rabbitmq/moderation.hpp"
 #include "transports/rabbitmq/topology.hpp"
 #include "transports/rabbitmq/url.hpp"
 #include "transports/rabbitmq/wire.hpp"
@@ -198,6 +199,14 @@ std::pair<std::string, std::int64_t> travel(const std::string& key, std::uint32_
     if (bit(k)) waited += kDelayUnit << k;
   }
   return {key.substr(2 * kDelayLevels), waited};
+}
+
+TEST(moderation, is_for_several_small_messages_that_the_broker_may_send_more_of) {
+  EXPECT_TRUE(is_flood(4, 4096, 500, 1000));
+  EXPECT_FALSE(is_flood(3, 100, 0, 1000)) << "they come one by one";
+  EXPECT_FALSE(is_flood(100, 4097, 0, 1000)) << "they are large";
+  EXPECT_FALSE(is_flood(100, 100, 501, 1000)) << "the broker waits for acknowledgements soon";
+  EXPECT_FALSE(is_flood(4, 100, 4, 1));
 }
 
 TEST(delay_levels, add_up_to_the_delay) {

@@ -3,6 +3,7 @@
 
 #include "../../ordered.hpp"
 #include "consumer_state.hpp"
+#include "moderation.hpp"
 
 namespace leveret::core::rabbitmq {
 namespace {
@@ -13,10 +14,6 @@ constexpr std::size_t kMostAcks = 128;
 /// Under load a broker delivers a few at a time. When all of them have ended, more are on their way, and it may still
 /// send many: acknowledging each few doubles what it does for a message.
 constexpr std::chrono::milliseconds kAckPause{1};
-/// Interrupt moderation while small messages come faster than one by one (post_batch).
-constexpr std::chrono::microseconds kModeration{150};
-constexpr std::size_t kFlood = 4;           // messages of a round
-constexpr double kSmallMessage = 4 * 1024;  // bytes, their mean
 
 }  // namespace
 
@@ -289,11 +286,11 @@ void consumers::post_batch(const std::shared_ptr<subscription>& s) {
   loop_.post([events = s->events, batch = std::exchange(s->batch, {})]() mutable {
     for (delivery& d : batch) events->on_delivery(std::move(d));
   });
-  // Several small ones in a round, fewer than half of what the broker may send unasked: more are on their way, and each
-  // round wakes three threads, on processors that the broker needs.
+  // Each round wakes three threads, on processors that the broker needs. What waits here came before, and is no sign of
+  // more.
   const auto& st = s->current;
-  if (s->last_batch >= kFlood && s->mean_size <= kSmallMessage && st != nullptr && st->consuming &&
-      st->acks.out() + st->acks.finished() <= st->prefetch / 2) {
+  if (st != nullptr && st->consuming && s->waiting.empty() &&
+      is_flood(s->last_batch, s->mean_size, st->acks.out() + st->acks.finished(), st->prefetch)) {
     reactor_.moderate(kModeration);
   }
 }
