@@ -27,10 +27,12 @@ constexpr std::chrono::hours kProgressTtl{24 * 365 * 100};
 class waiting_loop final : public loop {
  public:
   explicit waiting_loop(unix_ms wall) : inner_(wall) {}
+  // What a thread has posted may be done, and all have led here, before that thread has left `post`.
+  ~waiting_loop() override { const std::lock_guard<std::mutex> lock(mutex_); }
 
   void post(task t) override {
-    inner_.post(std::move(t));
     const std::lock_guard<std::mutex> lock(mutex_);
+    inner_.post(std::move(t));
     ++posts_;
     posted_.notify_all();
   }

@@ -128,6 +128,15 @@ TEST_F(inline_worker_on_memory, attempts_that_go_on_elsewhere_are_waited_for) {
   EXPECT_EQ(worker->counts().succeeded, 20U);
 }
 
+TEST_F(inline_worker_on_memory, may_be_destroyed_as_soon_as_what_went_on_elsewhere_has_ended) {
+  for (int i = 0; i < 300; ++i) {
+    for (int jobs = 0; jobs < 3; ++jobs) send("later", "");
+    worker->run_until_idle();
+    worker = nullptr;
+    worker = std::make_unique<inline_worker>(inline_worker_options{"memory://inline", {}, {}, {}, 1}, tasks, log);
+  }
+}
+
 TEST_F(inline_worker_on_memory, there_is_one_at_a_time_and_the_clock_runs_on_after_it) {
   EXPECT_THROW(inline_worker({"memory://inline", {}, {}, {}, 1}, tasks, log), std::invalid_argument);
   worker->advance(24h);
