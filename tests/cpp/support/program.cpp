@@ -70,10 +70,14 @@ std::string program::command(const std::string& line) {
 }
 
 int free_port() {
-  program python({"python3", "-c",
-                  "import sys; sys.path.insert(0, sys.argv[1]); import redis_server; print(redis_server.free_port())",
-                  std::string(LEVERET_SOURCE_DIR) + "/tests/support"});
-  return std::stoi(python.read_line());
+  // Each lives as long as this process: a port is claimed as long as who asked for it (ports.py).
+  static std::vector<std::unique_ptr<program>> claims;
+  claims.push_back(std::make_unique<program>(std::vector<std::string>{
+      "python3", "-c",
+      "import sys; sys.path.insert(0, sys.argv[1]); import ports; print(ports.free_port(), flush=True); "
+      "sys.stdin.read()",
+      std::string(LEVERET_SOURCE_DIR) + "/tests/support"}));
+  return std::stoi(claims.back()->read_line());
 }
 
 rabbitmq_node& rabbitmq_node::shared() {

@@ -32,7 +32,8 @@ class program {
   std::string buffer_;
 };
 
-/// A TCP port of 127.0.0.1 for a server that is told its port, and is started only later.
+/// A TCP port of 127.0.0.1 for a server that is told its port, and is started only later. No other test is given it
+/// while this process lives. Not thread-safe.
 [[nodiscard]] int free_port();
 
 /// A private RabbitMQ node, started at first use and ended with the test's process. `LEVERET_TEST_AMQP` names a broker
